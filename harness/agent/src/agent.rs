@@ -1,0 +1,153 @@
+//! The event loop: who gets which event, and which request is whose.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::clock::{monotonic_us, wall_us};
+use crate::control::{Control, Task};
+use crate::facts;
+use crate::listen::Listeners;
+use crate::probe::Probes;
+use crate::protocol::{Body, Hello, Op, PROTOCOL, Request, WINDOW};
+use crate::reactor::{Event, Kind, Reactor, Ready, Token};
+use crate::witness::Witness;
+
+/// Open files that are not probes' sockets: listeners, captures, the control stream, an accepted connection.
+const OTHER_FILES: u64 = 256;
+
+/// The agent.
+pub(crate) struct Agent {
+    reactor: Reactor,
+    control: Control,
+    probes: Probes,
+    listeners: Listeners,
+    witness: Witness,
+    boot: u64,
+    shut_down: bool,
+}
+
+impl Agent {
+    /// `socket` is the control socket: it listens and does not block.
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        let reactor = Reactor::new()?;
+        let control = Control::new(socket);
+        reactor.watch(control.socket(), Token::new(Kind::Control, 0), Ready::IN)?;
+        let witness = Witness::new(&reactor);
+        Ok(Self {
+            reactor,
+            control,
+            probes: Probes::new(probe_limit()),
+            listeners: Listeners::new(),
+            witness,
+            boot: random(),
+            shut_down: false,
+        })
+    }
+
+    /// Serves until told to shut down.
+    pub(crate) fn run(&mut self) -> Result<(), Errno> {
+        let mut events = Vec::new();
+        while !self.shut_down {
+            self.reactor.wait(&mut events, self.probes.can_start())?;
+            for event in events.drain(..) {
+                self.handle(event);
+            }
+            self.probes.start_some(&mut self.reactor);
+            for (id, result) in self.probes.take_ended() {
+                self.control.answer(id, Body::Probe(result));
+            }
+            self.control.flush(&self.reactor);
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Due(token) => self.probes.due(&mut self.reactor, token.key()),
+            Event::Ready(token, ready) => match token.kind() {
+                Kind::Control => {
+                    let hello = self.hello();
+                    self.control.accept(&self.reactor, hello);
+                }
+                Kind::Attachment => {
+                    for task in self.control.ready(token.key(), ready) {
+                        match task {
+                            Task::Forget => self.probes.cancel_all(&mut self.reactor),
+                            Task::Do(request) => self.serve(request),
+                        }
+                    }
+                }
+                Kind::Probe => self.probes.ready(&mut self.reactor, token.key()),
+                Kind::Echo => self.probes.echo_ready(&mut self.reactor, token.key()),
+                Kind::Listener => {
+                    let witness = &mut self.witness;
+                    self.listeners.ready(token.key(), &mut |arrival| witness.served(arrival));
+                }
+                Kind::Capture => self.witness.ready(token.key()),
+            },
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        let body = match request.op {
+            Op::Probe(probe) => {
+                self.probes.take(request.id, probe);
+                return;
+            }
+            Op::Listen(listen) => self.listeners.open(&self.reactor, &listen).map_or_else(Body::Failed, |()| Body::Done),
+            Op::Unlisten { transport, port } => {
+                self.listeners.shut(transport, port);
+                Body::Done
+            }
+            Op::Arrivals { after } => Body::Arrivals(self.witness.tell(after)),
+            Op::Facts => facts::collect().map_or_else(Body::Failed, Body::Facts),
+            Op::Shutdown => {
+                self.shut_down = true;
+                Body::Done
+            }
+            // The first two never get here: the control stream keeps them.
+            Op::Attach { .. } | Op::Ack { .. } | Op::Ping => Body::Done,
+        };
+        self.control.answer(request.id, body);
+    }
+
+    fn hello(&self) -> Body {
+        Body::Hello(Hello {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            pid: getpid().as_raw_nonzero().get().cast_unsigned(),
+            boot: self.boot,
+            session: self.control.session(),
+            last_seq: self.control.last_seq(),
+            evidence: self.witness.evidence(),
+            icmp: self.probes.icmp(),
+            max_probes: self.probes.limit() as u32,
+            now_us: wall_us(),
+        })
+    }
+}
+
+/// Raises the limit of open files as far as it goes and says how many probes that allows.
+pub(crate) fn probe_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = WINDOW as u64 + OTHER_FILES;
+    let reachable = limit.maximum.unwrap_or(u64::MAX).min(wanted.max(limit.current.unwrap_or(u64::MAX)));
+    let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
+    let files =
+        if setrlimit(Resource::Nofile, raised).is_ok() { reachable } else { limit.current.unwrap_or(reachable) };
+    // Where the limit is very low, half of it.
+    files.saturating_sub(OTHER_FILES).max(files / 2).clamp(1, WINDOW as u64) as usize
+}
+
+/// A number that no other agent has, nor this one after a restart.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Early in a VM's boot there may be no randomness yet; the clock and the process id have to do then.
+    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
+    u64::from_ne_bytes(bytes) ^ wall_us() ^ monotonic_us().rotate_left(32)
+}

@@ -1,0 +1,347 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What every `--help` ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  every judged cell holds
+    1  some cells fail, are unstable or fixed
+    2  the command line or an input file is wrong
+    3  some cells could not be judged; none failed
+    4  nothing was selected, or everything was skipped
+    5  the target could not be set up or the reports not be written
+  130  interrupted";
+
+/// What selects cells.
+const FILTERS: &str = "\
+Filters:
+  isolation              the suite of this name
+  overlap                cells with this text in their id
+  '*::tcp-8080::v6'      cells whose id matches this glob
+  'rule:isolation/*'     cells of these rules
+  not:icmp               without these, before any of the above
+  Several filters select what any of them selects. Controls that a selected cell needs are added.";
+
+/// Checks which promises of OVN-Kubernetes User Defined Networks a cluster keeps.
+///
+/// Every cell of a connectivity matrix is probed with real packets and judged on evidence from both ends. Without a
+/// command everything runs on the lab: a small cluster inside this program, on real OVN and Open vSwitch, that leaves no
+/// trace. No other cluster is touched unless `--target kube` says so.
+#[derive(Debug, Parser)]
+#[command(name = "udn-conformance", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What to do; without it, `run`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what exists: suites, scenarios, cells. Needs no cluster.
+    #[command(after_help = FILTERS)]
+    List(List),
+    /// Show what would run on a target, and why the rest would not.
+    #[command(after_help = FILTERS)]
+    Plan(Plan),
+    /// Run scenarios and report which promises hold.
+    #[command(after_help = format!("{FILTERS}\n\n{EXIT_CODES}"))]
+    Run(Box<Run>),
+    /// Explain one cell: its rule and source, what is probed, how it is judged, what was seen last.
+    Explain(Explain),
+    /// Keep a lab up between runs, for kubectl and for experiments; `run` uses it while it is up.
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Remove what runs left in a cluster.
+    Cleanup(Cleanup),
+}
+
+/// How cells are selected and where fixtures come from.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Selection {
+    /// Suites, parts or globs of cell ids, `rule:…`, `not:…`; none: everything.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Read changed copies of the fixtures from this folder.
+    #[arg(long, value_name = "DIR")]
+    pub fixtures: Option<PathBuf>,
+}
+
+/// A cluster to talk to.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Where to run.
+    #[arg(long, value_enum, default_value_t, env = "UDN_TARGET")]
+    pub target: TargetKind,
+    /// With `--target kube`: the kubeconfig file [default: $KUBECONFIG, else ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// With `--target kube`: the kubeconfig's context [default: its current one].
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// With `--target lab`: use the lab of this name if `lab up` started one.
+    #[arg(long, value_name = "NAME", default_value = LAB_NAME)]
+    pub lab: String,
+}
+
+/// The lab that `lab up` starts, and `run` uses if it is up, unless another is named.
+pub(crate) const LAB_NAME: &str = "lab";
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetKind {
+    /// The lab: a cluster inside this program.
+    #[default]
+    Lab,
+    /// The cluster of a kubeconfig.
+    Kube,
+}
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `list`.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// What to show.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How to write it; json is an array of cells.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show every cell.
+    #[arg(long)]
+    pub cells: bool,
+}
+
+/// `plan`.
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// What to show.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Whose features count; a cluster is only asked, nothing is created.
+    #[command(flatten)]
+    pub target: Target,
+    /// As of `run`: make no pods in host networks.
+    #[arg(long)]
+    pub no_host_network: bool,
+    /// How to write it; json is an array of cells with `skip`: the reason, or null.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show every cell.
+    #[arg(long)]
+    pub cells: bool,
+}
+
+/// `run`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Run {
+    /// What to run.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Where.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where events.jsonl, report.json and junit.xml go [default: target/udn-conformance in a cargo workspace, else
+    /// udn-conformance-report].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// With `--target lab`: start a lab for this run even if one is up.
+    #[arg(long)]
+    pub fresh_lab: bool,
+    /// What stays after the run; a lab that was started for it stays up with what is kept.
+    #[arg(long, value_enum, default_value_t)]
+    pub keep: Keep,
+    /// Stop after this time (90s, 10m, 1h); what is not judged by then is an error.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
+    /// Choose other source ports and nonces; the same number chooses the same ones.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// junit.xml has a test case per cell, not per scenario and phase.
+    #[arg(long)]
+    pub junit_cells: bool,
+    /// Unstable cells do not fail the run.
+    #[arg(long)]
+    pub allow_unstable: bool,
+    /// Cells that are known to fail and hold do not fail the run.
+    #[arg(long)]
+    pub allow_fixed: bool,
+    /// Consecutive rounds in which a matrix must match before it counts as settled.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub settle_rounds: u32,
+    /// How long a settled matrix must hold (10s, 1m) [default: one more round].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub hold: Option<Duration>,
+    /// How long a probe that must not get through is waited for; at least 2s, since a lost SYN is sent again after 1s.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub deny_timeout: Duration,
+    /// How long pods may take to get ready.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
+    pub ready_deadline: Duration,
+    /// Image of the containers that probe, where the cluster cannot pull the fixtures' own.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Make no pods in host networks, where that is not allowed: cells from and to nodes are skipped.
+    #[arg(long)]
+    pub no_host_network: bool,
+}
+
+/// A command line of its own, to get the defaults of `run` from where they are declared.
+#[derive(Debug, Parser)]
+struct Bare {
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Run {
+    /// `run` without arguments. The environment counts as ever; where it makes no sense the program ends with usage.
+    #[must_use]
+    pub(crate) fn everything() -> Self {
+        Bare::parse_from(["udn-conformance"]).run
+    }
+}
+
+/// What stays in the cluster after a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Keep {
+    /// Nothing.
+    #[default]
+    Never,
+    /// Worlds with a cell that does not hold.
+    OnFailure,
+    /// Everything.
+    Always,
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// A cell's id, or a part of it that no other id has.
+    pub cell: String,
+    /// Read changed copies of the fixtures from this folder.
+    #[arg(long, value_name = "DIR")]
+    pub fixtures: Option<PathBuf>,
+    /// The folder of the run to look into [default: as of `run`].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `lab`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Start a lab; it goes on in the background until `lab down`.
+    Up(LabUp),
+    /// End a lab: its processes and namespaces are gone with it.
+    Down(LabName),
+    /// Say whether a lab is up, how it is and how to reach it. Exit code 0: up; 1: not; 3: up, but not sound.
+    Status(LabStatus),
+    /// Print the path of a lab's kubeconfig.
+    Kubeconfig(LabName),
+    /// Run a program in a network namespace of a lab, with its OVN and Open vSwitch tools at hand.
+    Exec(LabExec),
+}
+
+/// Which lab.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LabName {
+    /// The lab's name.
+    #[arg(long, value_name = "NAME", default_value = LAB_NAME)]
+    pub name: String,
+}
+
+/// `lab up`.
+#[derive(Args, Debug)]
+pub(crate) struct LabUp {
+    /// Which lab.
+    #[command(flatten)]
+    pub name: LabName,
+    /// Stay in the foreground; Ctrl-C ends the lab.
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// `lab status`.
+#[derive(Args, Debug)]
+pub(crate) struct LabStatus {
+    /// Which lab.
+    #[command(flatten)]
+    pub name: LabName,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `lab exec`.
+#[derive(Args, Debug)]
+pub(crate) struct LabExec {
+    /// Which lab.
+    #[command(flatten)]
+    pub name: LabName,
+    /// ovn-control-plane, ovn-worker, ovn-worker2, external or underlay.
+    pub node: String,
+    /// The program and its arguments.
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `cleanup`.
+#[derive(Args, Debug)]
+pub(crate) struct Cleanup {
+    /// Only what this run left.
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Where; a lab that a run started for itself left nothing.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `90s`, `10m`, `1h`, `500ms`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "write a whole number and a unit: 500ms, 90s, 10m, 1h".to_owned())?;
+    let ms = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" | "min" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(format!("`{unit}` is no unit: write ms, s, m or h")),
+    };
+    ms.map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert!(duration("ten").unwrap_err().contains("10m"));
+        assert!(duration("3d").unwrap_err().contains("`d`"));
+        assert!(duration("99999999999999999h").is_err());
+    }
+}

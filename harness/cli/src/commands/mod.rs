@@ -1,0 +1,7 @@
+//! One module per command.
+
+pub(crate) mod cleanup;
+pub(crate) mod explain;
+pub(crate) mod lab;
+pub(crate) mod list;
+pub(crate) mod run;

@@ -1,0 +1,240 @@
+//! `run`: target, plan, run, reports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio_util::sync::CancellationToken;
+use udn_model::event::{Event, EventKind, FORMAT, TimeBudget};
+use udn_model::plan::{Environment, Plan};
+use udn_model::scenario::Suite;
+use udn_model::verdict::{Allow, Counts, ExitCode};
+use udn_reports::folder::Folder;
+use udn_reports::jsonl::Writer;
+use udn_reports::terminal::{self, Progress, Terminal};
+use udn_reports::{Error as ReportError, junit};
+use udn_runner::Header;
+
+use crate::args::{self, Keep, TargetKind};
+use crate::failure::Failure;
+use crate::reporting::{Events, Reporting, milliseconds, note_folder};
+use crate::target::{self, Connected, LabInUse, Wishes};
+use crate::{interrupt, place, select};
+
+/// The shortest deny timeout: a lost SYN is sent again after one second.
+const SHORTEST_DENY: Duration = Duration::from_secs(2);
+
+/// Runs what is selected.
+///
+/// # Errors
+/// The command line, a fixture, the target or the reports.
+pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
+    target::check(&args.target)?;
+    if args.deny_timeout < SHORTEST_DENY {
+        return Err(Failure::usage(anyhow!("--deny-timeout must be at least 2s: a lost SYN is sent again after 1s")));
+    }
+    let suites = select::suites(args.selection.fixtures.as_deref())?;
+    // Wrong filters are told before a lab is started for them.
+    let complete = select::plan(&suites, &args.selection, &Environment::complete())?;
+    let (folder, log, note) = folder(args.out.as_deref())?;
+    let cancel = interrupt::watch().map_err(|error| Failure::setup(anyhow::Error::new(error).context("cannot watch for Ctrl-C")))?;
+    let terminal = Terminal::new(Box::new(std::io::stdout()), Progress::detect(), terminal::Options::detect());
+    let reporting = Reporting::start(log, terminal, cancel.clone());
+    let events = reporting.events();
+    if let Some(message) = note {
+        events.tell(EventKind::Warning { message });
+    }
+    let begun = Instant::now();
+    let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events };
+    let exit = run.through(complete, cancel).await;
+    drop(run);
+    let allow = allow(args);
+    reporting.finish(&folder, junit::Options { cells: args.junit_cells, allow }).await?;
+    Ok(exit)
+}
+
+fn folder(out: Option<&Path>) -> Result<(Folder, Writer, Option<String>), Failure> {
+    let failure = |error| match error {
+        ReportError::Busy { .. } => Failure::usage(error),
+        _ => Failure::setup(error),
+    };
+    match out {
+        Some(out) => Folder::create(out).map(|(folder, log)| (folder, log, None)).map_err(failure),
+        None => {
+            let asked = place::default_folder();
+            let (folder, log) = Folder::create_near(&asked).map_err(failure)?;
+            let note = note_folder(&asked, folder.path());
+            Ok((folder, log, note))
+        }
+    }
+}
+
+const fn allow(args: &args::Run) -> Allow {
+    Allow { unstable: args.allow_unstable, fixed: args.allow_fixed }
+}
+
+/// A run's parts, from its beginning.
+struct Run<'a> {
+    args: &'a args::Run,
+    suites: Vec<Suite>,
+    begun: Instant,
+    id: String,
+    events: Events,
+}
+
+impl Run<'_> {
+    /// Sets the target up and judges; whatever happens, the log gets a first and a last event.
+    async fn through(&self, complete: Plan, cancel: CancellationToken) -> ExitCode {
+        let wishes = Wishes {
+            run: self.id.clone(),
+            image: self.args.image.clone(),
+            without_host_network: self.args.no_host_network,
+            ready_deadline: self.args.ready_deadline,
+            fresh_lab: self.args.fresh_lab,
+            may_stay: self.args.keep != Keep::Never,
+        };
+        let connected = tokio::select! {
+            connected = target::connect(&self.args.target, wishes, &self.events) => connected,
+            () = cancel.cancelled() => return self.stillborn(&complete, ExitCode::Interrupted),
+        };
+        match connected {
+            Ok(connected) => self.judge(connected, &complete, cancel).await,
+            Err(failure) => self.stillborn(&complete, failure.exit),
+        }
+    }
+
+    async fn judge(&self, connected: Connected, complete: &Plan, cancel: CancellationToken) -> ExitCode {
+        let Connected { kube, target, context, versions, lab } = connected;
+        let plan = match select::plan(&self.suites, &self.args.selection, kube.environment()) {
+            Ok(plan) => plan,
+            Err(failure) => {
+                self.events.tell(EventKind::Warning { message: failure.message() });
+                return self.stillborn(complete, failure.exit);
+            }
+        };
+        let header = Header {
+            run: self.id.clone(),
+            target: target.into(),
+            context,
+            versions: with_ours(versions),
+            filters: self.args.selection.filters.clone(),
+            setup: self.begun.elapsed(),
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let forwarder = tokio::spawn(forward(receiver, self.events.clone()));
+        let summary = udn_runner::run(header, plan, Arc::new(kube), self.options(), cancel, sender).await;
+        let last = forwarder.await.ok().flatten();
+        let mut exit = summary.exit;
+        if let Some(lab) = lab {
+            exit = self.leave(lab, exit).await;
+        }
+        if let Some(event) = last {
+            self.events.tell(self.ended(event.kind, exit));
+        }
+        exit
+    }
+
+    fn options(&self) -> udn_runner::Options {
+        udn_runner::Options {
+            settle_rounds: self.args.settle_rounds,
+            hold: self.args.hold.unwrap_or_default(),
+            deny_timeout: self.args.deny_timeout,
+            keep: match self.args.keep {
+                Keep::Never => udn_runner::Keep::Never,
+                Keep::OnFailure => udn_runner::Keep::OnFailure,
+                Keep::Always => udn_runner::Keep::Always,
+            },
+            seed: self.args.seed,
+            deadline: self.args.deadline,
+            allow: allow(self.args),
+            ..udn_runner::Options::default()
+        }
+    }
+
+    /// Looks whether the lab was sound, and ends it if it was started for this run and nothing in it is kept.
+    async fn leave(&self, lab: LabInUse, exit: ExitCode) -> ExitCode {
+        let problems = lab.problems();
+        for problem in &problems {
+            let message = format!("the lab is not sound, so this run says nothing about the network: {problem}");
+            self.events.tell(EventKind::Warning { message });
+        }
+        let kept = match self.args.keep {
+            Keep::Never => false,
+            Keep::OnFailure => exit != ExitCode::Passed,
+            Keep::Always => true,
+        };
+        match lab {
+            LabInUse::Own(lab) if kept => {
+                let (name, kubeconfig) = (lab.name(), lab.kubeconfig());
+                let message = format!(
+                    "kept: the lab is up; KUBECONFIG={} reaches it, `udn-conformance lab down --name {name}` ends it",
+                    kubeconfig.display()
+                );
+                self.events.tell(EventKind::Warning { message });
+            }
+            LabInUse::Own(lab) => {
+                let stopped = tokio::task::spawn_blocking(move || lab.stop()).await;
+                if let Ok(Err(error)) = stopped {
+                    self.events.tell(EventKind::Warning { message: format!("the lab did not end well: {error}") });
+                }
+            }
+            LabInUse::Found(_) => {}
+        }
+        if !problems.is_empty() && exit == ExitCode::Passed { ExitCode::Errors } else { exit }
+    }
+
+    /// The last event, with what the lab made of the exit code, and the time from the first to the last thing that the
+    /// user waited for: the lab's start and end included.
+    fn ended(&self, kind: EventKind, exit: ExitCode) -> EventKind {
+        match kind {
+            EventKind::RunFinished { counts, time, .. } => {
+                EventKind::RunFinished { counts, duration_ms: milliseconds(self.begun.elapsed()), time, exit }
+            }
+            other => other,
+        }
+    }
+
+    /// A run that ended before anything could be judged still has a first and a last event, and so its reports.
+    fn stillborn(&self, complete: &Plan, exit: ExitCode) -> ExitCode {
+        let duration = milliseconds(self.begun.elapsed());
+        self.events.tell(EventKind::RunStarted {
+            format: FORMAT,
+            run: self.id.clone(),
+            target: match self.args.target.target {
+                TargetKind::Lab => "lab".into(),
+                TargetKind::Kube => "kube".into(),
+            },
+            context: self.args.target.context.clone().unwrap_or_default(),
+            versions: with_ours(BTreeMap::new()),
+            filters: self.args.selection.filters.clone(),
+            cells: complete.cells().count(),
+            scenarios: complete.scenarios.len(),
+        });
+        let time = TimeBudget { setup_ms: duration, ..TimeBudget::default() };
+        self.events.tell(EventKind::RunFinished { counts: Counts::default(), duration_ms: duration, time, exit });
+        exit
+    }
+}
+
+/// The versions of the target and of this program.
+fn with_ours(mut versions: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    versions.insert("udn-conformance".into(), env!("CARGO_PKG_VERSION").into());
+    versions
+}
+
+/// Passes events on and holds the last one back: what the lab says of itself belongs before it.
+async fn forward(mut from: UnboundedReceiver<Event>, to: Events) -> Option<Event> {
+    let (to, mut last) = (to.sender(), None);
+    while let Some(event) = from.recv().await {
+        if matches!(event.kind, EventKind::RunFinished { .. }) {
+            last = Some(event);
+        } else {
+            // Without reporters nobody is left to be told.
+            let _ = to.send(event);
+        }
+    }
+    last
+}

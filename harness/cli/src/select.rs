@@ -1,0 +1,102 @@
+//! From what the user typed to a plan.
+
+use std::path::Path;
+
+use udn_fixtures::Fixtures;
+use udn_model::cell::Cell;
+use udn_model::filter::{Filter, FilterError};
+use udn_model::plan::{Environment, Plan};
+use udn_model::scenario::Suite;
+
+use crate::args::Selection;
+use crate::failure::Failure;
+
+/// Words less alike than this are no suggestion; 1 is the same word.
+const ALIKE: f64 = 0.75;
+/// How many suggestions are made.
+const SUGGESTIONS: usize = 3;
+
+/// All suites, from the fixtures that the user chose.
+///
+/// # Errors
+/// A fixture is wrong: usage.
+pub(crate) fn suites(fixtures: Option<&Path>) -> Result<Vec<Suite>, Failure> {
+    let fixtures = fixtures.map_or_else(Fixtures::embedded, Fixtures::from_folder);
+    udn_suites::all(&fixtures).map_err(Failure::usage)
+}
+
+/// Every cell that exists.
+///
+/// # Errors
+/// A fixture does not fit its scenario: usage.
+pub(crate) fn everything(suites: &[Suite]) -> Result<Plan, Failure> {
+    Plan::new(suites, &Filter::default(), &Environment::complete()).map_err(Failure::usage)
+}
+
+/// What the user selected, as it would go in this environment.
+///
+/// # Errors
+/// A filter is wrong or unknown (usage), or all of them together select nothing.
+pub(crate) fn plan(suites: &[Suite], selection: &Selection, environment: &Environment) -> Result<Plan, Failure> {
+    let names: Vec<&str> = suites.iter().map(|suite| suite.name).collect();
+    let filter = Filter::parse(&selection.filters, &names).map_err(Failure::usage)?;
+    let all = everything(suites)?;
+    let cells = all.cells().map(|planned| &planned.cell);
+    Filter::check_used(&selection.filters, &names, cells.clone())
+        .map_err(|error| Failure::usage(with_suggestions(error, &names, cells)))?;
+    let plan = Plan::new(suites, &filter, environment).map_err(Failure::usage)?;
+    if plan.is_empty() {
+        let words = selection.filters.join(" ");
+        return Err(Failure::nothing(anyhow::anyhow!(
+            "nothing is selected: no cell is left by `{words}`; `udn-conformance list` shows what exists"
+        )));
+    }
+    Ok(plan)
+}
+
+fn with_suggestions<'a>(error: FilterError, suites: &[&str], cells: impl Iterator<Item = &'a Cell>) -> anyhow::Error {
+    let FilterError::Unknown { word, .. } = &error else { return error.into() };
+    let known = known_words(suites, cells);
+    let suggestions: Vec<_> = alike(word, &known).into_iter().map(|word| format!("`{word}`")).collect();
+    match suggestions.as_slice() {
+        [] => error.into(),
+        suggestions => anyhow::anyhow!("{error}; did you mean {}?", suggestions.join(" or ")),
+    }
+}
+
+/// What a user may have meant: suites, scenarios, parts of ids, rules.
+fn known_words<'a>(suites: &[&str], cells: impl Iterator<Item = &'a Cell>) -> Vec<String> {
+    let mut known: Vec<String> = suites.iter().map(ToString::to_string).collect();
+    for cell in cells {
+        known.push(format!("{}::{}", cell.suite, cell.scenario));
+        known.push(format!("rule:{}", cell.rule));
+        known.extend(cell.id.as_str().split("::").skip(1).map(str::to_owned));
+    }
+    known.sort_unstable();
+    known.dedup();
+    known
+}
+
+/// The known words most like this one, most alike first.
+#[must_use]
+pub(crate) fn alike<'a>(word: &str, known: &'a [String]) -> Vec<&'a str> {
+    let word = word.strip_prefix("not:").unwrap_or(word).to_lowercase();
+    let mut scored: Vec<(f64, &str)> =
+        known.iter().map(|known| (strsim::jaro_winkler(&word, &known.to_lowercase()), known.as_str())).collect();
+    scored.retain(|(score, _)| *score >= ALIKE);
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(SUGGESTIONS).map(|(_, known)| known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_is_recognised() {
+        let known = ["isolation", "addressing", "objects", "rule:isolation/no-window"].map(str::to_owned);
+        assert_eq!(alike("isolaton", &known)[0], "isolation");
+        assert_eq!(alike("not:objcts", &known)[0], "objects");
+        assert!(alike("zzz", &known).is_empty());
+    }
+}

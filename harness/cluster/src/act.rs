@@ -1,0 +1,89 @@
+//! Performs actions on a world, and keeps what the API server answered.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use udn_model::cell::ObjectRef;
+use udn_model::scenario::Action;
+
+use crate::claims::Answer;
+use crate::error::Error;
+use crate::objects::Real;
+use crate::provision;
+use crate::world::KubeWorld;
+
+/// How long a deleted object may take to be gone.
+const GONE_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Performs an action as it says.
+///
+/// # Errors
+/// What could not be done; a refusal only where the action is not for the matrix to judge.
+pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Error> {
+    match action {
+        Action::Apply(manifests) => {
+            let real = manifests.iter().map(|manifest| world.inject(manifest)).collect::<Result<Vec<_>, _>>()?;
+            // Pods that are changed in place keep their uid and their agents; those that are replaced do not.
+            provision::make(world, &real, |line| tracing::debug!(line, "apply")).await?;
+            manifests.iter().for_each(|manifest| world.answered(object_of(manifest), Answer::Accepted));
+            Ok(())
+        }
+        Action::Submit(manifests) => {
+            for manifest in manifests {
+                let real = world.inject(manifest)?;
+                let object = Real::of_manifest(&real)?;
+                world.remember(&object);
+                let applied = match object.kind.as_str() {
+                    "Pod" => provision::apply_pod(&world.objects, &real).await,
+                    _ => world.objects.apply(&real).await,
+                };
+                judge_later(world, object_of(manifest), applied.map(drop))?;
+            }
+            Ok(())
+        }
+        Action::Delete(object) => {
+            let result = world.objects.delete(&world.real(object)).await;
+            world.forget(object);
+            judge_later(world, object.clone(), result)
+        }
+        Action::DeleteAndWait(object) => {
+            let real = world.real(object);
+            world.objects.delete(&real).await?;
+            world.forget(object);
+            world.answered(object.clone(), Answer::Accepted);
+            world.objects.wait_gone(&real, GONE_DEADLINE).await
+        }
+        Action::Label { object, key, value } => {
+            let result = world.objects.set(&world.real(object), "labels", key, value.as_deref()).await;
+            judge_later(world, object.clone(), result)
+        }
+        Action::Annotate { object, key, value } => {
+            let result = world.objects.set(&world.real(object), "annotations", key, value.as_deref()).await;
+            judge_later(world, object.clone(), result)
+        }
+    }
+}
+
+/// A refusal is an answer; that the API server could not be asked is not.
+fn judge_later(world: &KubeWorld, object: ObjectRef, result: Result<(), Error>) -> Result<(), Error> {
+    let answer = match result {
+        Ok(()) => Answer::Accepted,
+        Err(error) => match error.refusal() {
+            Some(message) => Answer::Refused(message.clone()),
+            None => return Err(error),
+        },
+    };
+    world.answered(object, answer);
+    Ok(())
+}
+
+/// The object of a manifest, by its names in the world.
+fn object_of(manifest: &Value) -> ObjectRef {
+    let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    ObjectRef {
+        api_version: text("/apiVersion").unwrap_or_default(),
+        kind: text("/kind").unwrap_or_default(),
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name").unwrap_or_default(),
+    }
+}

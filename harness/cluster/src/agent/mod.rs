@@ -1,0 +1,116 @@
+//! The control stream to a probe agent.
+//!
+//! [`Agent`] is a handle: any number of requests in flight, answers matched by id. A cut stream is attached to again and
+//! loses nothing: `dialogue` knows what is unanswered, the agent keeps its answers until they are acknowledged.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`dialogue`] | pure: who has said what, what has to be said again |
+//! | [`codec`] | JSON Lines on a byte stream |
+//! | [`link`] | opens the stream: exec into a pod; carries the agent there first |
+//! | [`arrivals`] | what arrived at the agent, read once, for many readers |
+
+pub mod arrivals;
+pub mod codec;
+pub mod dialogue;
+mod driver;
+pub mod link;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use udn_agent::protocol::{Body, Failure, Hello, Listen, Op};
+
+pub use driver::Command;
+pub use link::{Link, LinkError, Streams};
+
+/// How long a new agent is waited for: upload and start included.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Why an agent could not do what it was asked. Three things that must never be mistaken for each other, nor for a result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    /// The stream could not be opened: exec was refused, or the program does not start there.
+    #[error("cannot be reached by exec: {0}")]
+    Exec(String),
+    /// The stream was lost and could not be opened again in time.
+    #[error("control stream lost: {0}")]
+    StreamLost(String),
+    /// The agent was reached and could not do it.
+    #[error("{0}")]
+    Failed(String),
+    /// The agent was reached and did not answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+    /// The agent speaks another version of the protocol.
+    #[error("speaks protocol {found}, not {expected}; remove the old agent")]
+    Protocol {
+        /// Its version.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+}
+
+impl From<Failure> for AgentError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.to_string())
+    }
+}
+
+/// A handle to an agent. Its task ends with the last handle.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    commands: mpsc::UnboundedSender<Command>,
+    hello: watch::Receiver<Option<Hello>>,
+}
+
+impl Agent {
+    /// Starts to attach, and goes on until the last handle is dropped or the link says that it is of no use.
+    pub fn start(link: impl Link + 'static, session: u64) -> Self {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (teller, hello) = watch::channel(None);
+        tokio::spawn(driver::drive(Box::new(link), session, receiver, teller));
+        Self { commands, hello }
+    }
+
+    /// Waits until the agent answers for the first time.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ready(&self) -> Result<Hello, AgentError> {
+        self.call(Op::Ping, READY_TIMEOUT).await?;
+        self.hello.borrow().clone().ok_or_else(|| AgentError::StreamLost("it never said hello".into()))
+    }
+
+    /// What the agent last said of itself.
+    #[must_use]
+    pub fn hello(&self) -> Option<Hello> {
+        self.hello.borrow().clone()
+    }
+
+    /// Asks for something and waits for the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn call(&self, op: Op, patience: Duration) -> Result<Body, AgentError> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || AgentError::StreamLost("its session has ended".into());
+        self.commands.send(Command { op, answer }).map_err(|_| gone())?;
+        match timeout(patience, answered).await {
+            Ok(Ok(Ok(Body::Failed(failure)))) => Err(failure.into()),
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(AgentError::Late(patience)),
+        }
+    }
+
+    /// Opens a listener, and opens it again whenever the agent is started anew.
+    ///
+    /// # Errors
+    /// Why it could not be opened.
+    pub async fn listen(&self, listen: Listen) -> Result<(), AgentError> {
+        self.call(Op::Listen(listen), READY_TIMEOUT).await.map(drop)
+    }
+}

@@ -1,0 +1,151 @@
+//! What can go wrong between the harness and a cluster.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::KubeconfigError;
+use udn_runner::cluster::Trouble;
+
+/// Every message says what was attempted, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kubeconfig file is not there or cannot be read.
+    #[error("cannot read kubeconfig {}: {source}; name another with --kubeconfig or KUBECONFIG", path.display())]
+    KubeconfigFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no kubeconfig at all.
+    #[error("no kubeconfig: neither KUBECONFIG nor ~/.kube/config names one, and this is no pod; give one with --kubeconfig")]
+    NoKubeconfig,
+    /// It does not have the context.
+    #[error("kubeconfig has no context `{context}`; it has {known}")]
+    Context {
+        /// The context asked for.
+        context: String,
+        /// The names that it has.
+        known: String,
+    },
+    /// It cannot be used otherwise.
+    #[error("kubeconfig cannot be used: {0}")]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+    /// The client cannot be made from it.
+    #[error("cannot make a client for {address}: {source}")]
+    Client {
+        /// The API server.
+        address: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Nobody answers at the API server's address.
+    #[error("API server {address} cannot be reached: {why}; is the cluster up, and is this the right context?")]
+    Unreachable {
+        /// The API server.
+        address: String,
+        /// The innermost reason.
+        why: String,
+    },
+    /// The API server does not accept the credentials.
+    #[error("API server {address} does not accept the credentials of the kubeconfig (401 Unauthorized); log in again")]
+    Unauthorized {
+        /// The API server.
+        address: String,
+    },
+    /// A request was refused or failed.
+    #[error("cannot {attempted}: {why}")]
+    Api {
+        /// What was attempted, on what.
+        attempted: String,
+        /// What the API server says.
+        why: String,
+        /// HTTP status; 0 where there was no answer.
+        code: u16,
+    },
+    /// The API server does not serve a kind.
+    #[error("the API server does not serve {kind} of {api_version}; is its CustomResourceDefinition installed?")]
+    UnknownKind {
+        /// Group and version.
+        api_version: String,
+        /// Kind.
+        kind: String,
+    },
+    /// A manifest cannot be sent.
+    #[error("manifest of {object}: {problem}")]
+    Manifest {
+        /// Kind and name.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something did not come to be in time.
+    #[error("waited {} s for {awaited}; {last}", after.as_secs())]
+    Deadline {
+        /// What was waited for.
+        awaited: String,
+        /// How long.
+        after: Duration,
+        /// What is known of it.
+        last: String,
+    },
+    /// The cluster has no node for pods.
+    #[error("the cluster has no schedulable Ready node")]
+    NoNodes,
+    /// No agent can be had in a pod.
+    #[error("agent in {pod}: {source}")]
+    Agent {
+        /// Namespace and name.
+        pod: String,
+        /// Why.
+        source: crate::agent::AgentError,
+    },
+    /// Clean-up left something behind.
+    #[error("waited {} s for the clean-up; still there: {left}; look at their finalizers", after.as_secs())]
+    LeftBehind {
+        /// How long was waited.
+        after: Duration,
+        /// Kinds and names.
+        left: String,
+    },
+}
+
+impl Error {
+    /// A failed request.
+    pub(crate) fn api(attempted: impl Into<String>, error: kube::Error) -> Self {
+        let attempted = attempted.into();
+        match error {
+            kube::Error::Api(status) => Self::Api { attempted, why: status.message.clone(), code: status.code },
+            other => Self::Api { attempted, why: innermost(&other), code: 0 },
+        }
+    }
+
+    /// Whether the API server understood the request and said no.
+    pub(crate) const fn refusal(&self) -> Option<&String> {
+        match self {
+            Self::Api { why, code: 400..=499, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether the object is not there.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api { code: 404, .. })
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::new(error)
+    }
+}
+
+/// The message of the innermost cause: outer ones of HTTP clients say little more than "error".
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

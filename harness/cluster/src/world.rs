@@ -1,0 +1,378 @@
+//! A provisioned world: its pods, their agents, and everything that the runner asks of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OnceCell, Semaphore};
+use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
+use udn_model::cell::{Claim, ObjectRef, Target, VantagePoint};
+use udn_model::fact::{PodView, Scene, judge};
+use udn_model::naming::Naming;
+use udn_model::observation::Outcome;
+use udn_model::scenario::Action;
+use udn_model::world::{PROBE_CONTAINER, PodRef, World as Declared};
+use udn_runner::cluster::{AddressBook, Arrivals, FactQuestion, Found, Report, Shot, Trouble, World, node_identity};
+
+use crate::agent::arrivals::ArrivalLog;
+use crate::agent::link::Exec;
+use crate::agent::{Agent, AgentError};
+use crate::claims::{self, Answer, Known};
+use crate::error::Error;
+use crate::inject::Injection;
+use crate::names::{AGENT_DIRECTORY, nodes_namespace};
+use crate::nodes::Outposts;
+use crate::objects::{Objects, Real};
+use crate::pods::{Key, PodWatch};
+use crate::{act, addresses, evidence, probes, view};
+
+/// How long an agent may take to look around.
+const FACTS_PATIENCE: Duration = Duration::from_secs(6);
+
+/// An agent and what has arrived at it.
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) agent: Agent,
+    pub(crate) log: ArrivalLog,
+}
+
+impl Station {
+    pub(crate) fn new(agent: Agent) -> Self {
+        Self { agent, log: ArrivalLog::default() }
+    }
+}
+
+/// A pod's agent, started by whoever needs it first.
+#[derive(Debug, Default)]
+struct Post {
+    uid: String,
+    started: OnceCell<Result<Arc<Station>, AgentError>>,
+}
+
+/// The world.
+pub(crate) struct KubeWorld {
+    pub(crate) objects: Objects,
+    pub(crate) run: String,
+    pub(crate) instance: String,
+    pub(crate) naming: Naming,
+    pub(crate) pods: PodWatch,
+    pub(crate) ready_deadline: Duration,
+    injection: Injection,
+    outposts: Arc<Outposts>,
+    uploads: Arc<Semaphore>,
+    session: u64,
+    posts: Mutex<HashMap<PodRef, Arc<Post>>>,
+    answers: Mutex<HashMap<ObjectRef, Answer>>,
+    traces: Arc<Traces>,
+}
+
+/// What was made, so that it can be removed: also where making was broken off.
+#[derive(Debug, Default)]
+pub(crate) struct Traces(Mutex<BTreeSet<TraceKey>>);
+
+/// api version, kind, namespace, name.
+type TraceKey = (String, String, Option<String>, String);
+
+impl Traces {
+    fn add(&self, object: &Real) {
+        let key = (object.api_version.clone(), object.kind.clone(), object.namespace.clone(), object.name.clone());
+        lock(&self.0).insert(key);
+    }
+
+    /// What does not go with a namespace of the run: namespaces, cluster-scoped objects, guests in others' namespaces.
+    pub(crate) fn roots(&self) -> Vec<Real> {
+        let all = lock(&self.0);
+        let namespaces: BTreeSet<&String> = all.iter().filter(|(_, kind, _, _)| kind == "Namespace").map(|(.., name)| name).collect();
+        all.iter()
+            .filter(|(_, _, namespace, _)| namespace.as_ref().is_none_or(|namespace| !namespaces.contains(namespace)))
+            .map(|(api_version, kind, namespace, name)| Real {
+                api_version: api_version.clone(),
+                kind: kind.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+            })
+            .collect()
+    }
+}
+
+/// What a world is made with.
+pub(crate) struct Setup {
+    pub(crate) objects: Objects,
+    pub(crate) injection: Injection,
+    pub(crate) naming: Naming,
+    pub(crate) pods: PodWatch,
+    pub(crate) ready_deadline: Duration,
+    pub(crate) outposts: Arc<Outposts>,
+    pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) session: u64,
+    pub(crate) traces: Arc<Traces>,
+}
+
+impl KubeWorld {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { objects, injection, naming, pods, ready_deadline, outposts, uploads, session, traces } = setup;
+        Self {
+            objects,
+            run: injection.run.clone(),
+            instance: injection.instance.clone(),
+            naming,
+            pods,
+            ready_deadline,
+            injection,
+            outposts,
+            uploads,
+            session,
+            posts: Mutex::default(),
+            answers: Mutex::default(),
+            traces,
+        }
+    }
+
+    /// The manifest as it is applied.
+    pub(crate) fn inject(&self, manifest: &Value) -> Result<Value, Error> {
+        self.injection.manifest(&self.naming, manifest)
+    }
+
+    pub(crate) fn real(&self, object: &ObjectRef) -> Real {
+        Real::of(object, &self.naming)
+    }
+
+    pub(crate) fn remember(&self, object: &Real) {
+        self.traces.add(object);
+    }
+
+    /// The agents of a deleted pod are not asked any more.
+    pub(crate) fn forget(&self, object: &ObjectRef) {
+        if let (true, Some(namespace)) = (object.kind == "Pod", &object.namespace) {
+            lock(&self.posts).remove(&PodRef::new(namespace, &object.name));
+        }
+    }
+
+    pub(crate) fn answered(&self, object: ObjectRef, answer: Answer) {
+        lock(&self.answers).insert(object, answer);
+    }
+
+    /// A pod's name in the world.
+    pub(crate) fn name_of(&self, (namespace, name): &Key) -> Option<PodRef> {
+        self.naming.world(namespace).map(|namespace| PodRef::new(namespace, name))
+    }
+
+    fn key_of(&self, pod: &PodRef) -> Key {
+        (self.naming.real(&pod.namespace), pod.name.clone())
+    }
+
+    /// What identities of this world's pods begin with: another run's or world's pod is a wrong peer.
+    fn identity_prefix(&self) -> String {
+        format!("{}{}/", self.run, self.instance)
+    }
+
+    /// Starts the agent of a pod and waits until it listens on the pod's ports.
+    pub(crate) async fn attach(&self, pod: &PodRef) -> Result<(), Error> {
+        let told = |source| Error::Agent { pod: pod.to_string(), source };
+        self.start(pod).await.map(drop).map_err(told)
+    }
+
+    /// The agent of a pod.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn station(&self, pod: &PodRef) -> Result<Arc<Station>, String> {
+        self.start(pod).await.map_err(|error| format!("agent in {pod} {error}"))
+    }
+
+    async fn start(&self, pod: &PodRef) -> Result<Arc<Station>, AgentError> {
+        let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| AgentError::Exec("the pod is not there".into()))?;
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        if !is_running(&object) {
+            return Err(AgentError::Exec(format!("the pod does not run: {}", claims::pod_state(&object))));
+        }
+        let post = {
+            let mut posts = lock(&self.posts);
+            let post = posts.entry(pod.clone()).or_default();
+            if post.uid != uid {
+                *post = Arc::new(Post { uid, started: OnceCell::new() });
+            }
+            post.clone()
+        };
+        let started = post.started.get_or_init(async || self.start_anew(pod, &object).await).await.clone();
+        if started.is_err() {
+            // The next one may have more luck: the pod may be ready by then.
+            let mut posts = lock(&self.posts);
+            if posts.get(pod).is_some_and(|known| Arc::ptr_eq(known, &post)) {
+                posts.remove(pod);
+            }
+        }
+        started
+    }
+
+    async fn start_anew(&self, pod: &PodRef, object: &Value) -> Result<Arc<Station>, AgentError> {
+        let (namespace, name) = self.key_of(pod);
+        let pods: Api<Pod> = Api::namespaced(self.objects.client.clone(), &namespace);
+        let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+        let link = Exec::new(pods, &name, uid, Some(PROBE_CONTAINER), AGENT_DIRECTORY, self.uploads.clone());
+        let station = Station::new(Agent::start(link, self.session));
+        station.agent.ready().await?;
+        for (transport, port) in ports(object) {
+            let identity = format!("{}{pod}", self.identity_prefix());
+            station.agent.listen(Listen { transport, port, identity }).await?;
+        }
+        Ok(Arc::new(station))
+    }
+
+    async fn station_of(&self, from: &VantagePoint) -> Result<Arc<Station>, Outcome> {
+        match from {
+            VantagePoint::Pod(pod) => match self.start(pod).await {
+                Ok(station) => Ok(station),
+                Err(error @ AgentError::Exec(_)) => Err(Outcome::Unresolved { why: format!("agent in {pod} {error}") }),
+                Err(error) => Err(probes::failure(&error)),
+            },
+            VantagePoint::Node(slot) => {
+                self.outposts.node(*slot).await.map_err(|why| Outcome::AgentFailed { why: format!("{}: {why}", node_identity(*slot)) })
+            }
+            VantagePoint::External => self.outposts.external().await.map_err(|why| Outcome::AgentFailed { why }),
+        }
+    }
+
+    async fn view_of(&self, pod: &PodRef, inside: bool) -> Result<PodView, String> {
+        let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| format!("pod {pod} is not there"))?;
+        let mut view = view::outside(&object)?;
+        if inside {
+            match self.station(pod).await?.agent.call(Op::Facts, FACTS_PATIENCE).await {
+                Ok(Body::Facts(facts)) => view::inside(&mut view, &facts),
+                Ok(other) => return Err(format!("the agent in {pod} answered {other:?} when asked for facts")),
+                Err(error) => return Err(format!("agent in {pod}: {error}")),
+            }
+        }
+        Ok(view)
+    }
+}
+
+/// The ports that a pod's probe container declares, as far as the agent speaks their protocol.
+fn ports(pod: &Value) -> Vec<(Wire, u16)> {
+    let containers = pod["spec"]["containers"].as_array();
+    let probe = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER);
+    let declared = probe.and_then(|probe| probe["ports"].as_array()).into_iter().flatten();
+    let read = |port: &Value| {
+        let transport = match port["protocol"].as_str() {
+            None | Some("TCP") => Wire::Tcp,
+            Some("UDP") => Wire::Udp,
+            Some(_) => return None,
+        };
+        Some((transport, u16::try_from(port["containerPort"].as_u64()?).ok()?))
+    };
+    declared.filter_map(read).collect()
+}
+
+fn is_running(pod: &Value) -> bool {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    let probe = statuses.into_iter().flatten().find(|status| status["name"] == PROBE_CONTAINER);
+    probe.is_some_and(|status| !status["state"]["running"].is_null())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl World for KubeWorld {
+    async fn act(&self, action: &Action) -> Result<(), Trouble> {
+        Ok(act::perform(self, action).await?)
+    }
+
+    async fn addresses(&self, declared: &Declared) -> Result<AddressBook, Trouble> {
+        let mut book = AddressBook { nodes: self.outposts.addresses(), ..AddressBook::default() };
+        for (key, pod) in self.pods.all() {
+            // A pod that is being deleted gives its addresses away at any moment.
+            if !pod["metadata"]["deletionTimestamp"].is_null() {
+                continue;
+            }
+            if let Some(name) = self.name_of(&key) {
+                let addresses = addresses::of_pod(&pod, &name, declared, &self.naming);
+                book.pods.insert(name, addresses);
+            }
+        }
+        Ok(book)
+    }
+
+    async fn probe(&self, from: &VantagePoint, shots: Vec<Shot>, reports: UnboundedSender<Report>) {
+        match self.station_of(from).await {
+            Ok(station) => {
+                let own = [self.identity_prefix(), format!("{}/", self.run)];
+                probes::send(&station.agent, shots, &own, &reports).await;
+            }
+            Err(outcome) => {
+                for shot in shots {
+                    let _ = reports.send(Report { nonce: shot.nonce, outcome: outcome.clone(), local: None });
+                }
+            }
+        }
+    }
+
+    async fn arrivals(&self, at: &Target, since: Option<u64>) -> Result<Arrivals, Trouble> {
+        let station = match at {
+            Target::Pod { pod, .. } => self.station(pod).await,
+            Target::Node(slot) => self.outposts.node(*slot).await,
+        };
+        let station = station.map_err(Trouble)?;
+        station.log.since(&station.agent, since).await.map_err(|error| Trouble::new(format!("agent at {at}: {error}")))
+    }
+
+    async fn facts(&self, declared: &Declared, questions: &[FactQuestion]) -> Vec<Result<Found, Trouble>> {
+        let asked: BTreeSet<&PodRef> = questions.iter().map(|question| &question.pod).collect();
+        let looked = declared.pods.iter().map(async |pod| {
+            let inside = asked.contains(&pod.pod);
+            (pod.pod.clone(), self.view_of(&pod.pod, inside).await)
+        });
+        let looked: BTreeMap<PodRef, Result<PodView, String>> = futures::future::join_all(looked).await.into_iter().collect();
+        let views: BTreeMap<PodRef, PodView> =
+            looked.iter().filter_map(|(pod, view)| Some((pod.clone(), view.as_ref().ok()?.clone()))).collect();
+        let scene = Scene { world: declared, naming: &self.naming, views: &views };
+        questions
+            .iter()
+            .map(|question| {
+                let pod = declared.pod(&question.pod).ok_or_else(|| Trouble(format!("no pod {} is declared", question.pod)))?;
+                if let Some(Err(why)) = looked.get(&question.pod) {
+                    return Err(Trouble(why.clone()));
+                }
+                let judged = judge(&question.fact, question.family, pod, scene);
+                let holds = judged.is_ok();
+                Ok(Found { holds, found: judged.unwrap_or_else(|found| found) })
+            })
+            .collect()
+    }
+
+    async fn claim(&self, object: &ObjectRef, claim: &Claim) -> Result<Found, Trouble> {
+        let real = self.real(object);
+        let answer = lock(&self.answers).get(object).cloned();
+        let by_answer = matches!(claim, Claim::Accepted | Claim::Refused { .. });
+        let found = if by_answer { None } else { self.objects.get(&real).await? };
+        let events = if matches!(claim, Claim::Event { .. }) { self.objects.events(&real).await? } else { Vec::new() };
+        let known = Known { object: found.as_ref(), events: &events, answer: answer.as_ref() };
+        Ok(claims::judge(claim, known, &self.naming))
+    }
+
+    fn repeat(&self, from: &VantagePoint, shot: &Shot) -> Option<String> {
+        let (namespace, pod) = match from {
+            VantagePoint::Pod(pod) => self.key_of(pod),
+            VantagePoint::Node(slot) => (nodes_namespace(&self.run), node_identity(*slot)),
+            VantagePoint::External => return None,
+        };
+        let to = match shot.port {
+            Some(port) => std::net::SocketAddr::new(shot.to, port).to_string(),
+            None => shot.to.to_string(),
+        };
+        let (transport, timeout) = (shot.transport, shot.timeout.as_millis());
+        Some(format!(
+            "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent probe {transport} {to} --timeout-ms {timeout}"
+        ))
+    }
+
+    async fn evidence(&self, pod: &PodRef) -> Vec<String> {
+        evidence::collect(self, pod).await
+    }
+}

@@ -1,0 +1,205 @@
+//! Controllers: objects in, OVN and annotations out. All are clients of the API server; level-triggered, so that a lost
+//! watch, a restart or an object changed behind their back ends in the same state.
+//!
+//! * [`cache`], [`queue`]: objects as last told; what is to be looked at again
+//! * [`state`]: networks with their pools, pods with their attachments
+//! * [`owners`]: UDN and CUDN to attachment definitions, conditions, finalizers
+//! * [`networks`]: attachment definitions to networks in OVN
+//! * [`pods`]: addresses, ports, annotations; [`plan`]: which attachments a pod gets
+//! * [`nodes`]: annotations of nodes
+//! * [`status`]: conditions and events
+
+pub(crate) mod cache;
+pub(crate) mod networks;
+pub(crate) mod nodes;
+pub(crate) mod owners;
+pub(crate) mod plan;
+pub(crate) mod pods;
+pub(crate) mod queue;
+pub(crate) mod state;
+pub(crate) mod status;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use udn_api::{ClusterUserDefinedNetwork, NetworkAttachmentDefinition, UserDefinedNetwork};
+
+use self::cache::{Cache, key_of};
+use self::queue::Queue;
+use self::state::State;
+use crate::error::Error;
+use crate::layout::{Layout, Node};
+use crate::ovsdb;
+
+/// How many keys are worked on at once.
+const WORKERS: usize = 16;
+
+/// What is to be looked at again.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Key {
+    /// `<namespace>/<name>` of a UDN.
+    Udn(String),
+    /// Name of a CUDN.
+    Cudn(String),
+    /// `<namespace>/<name>` of an attachment definition.
+    Definition(String),
+    /// Name of a network.
+    Network(String),
+    /// `<namespace>/<name>` of a pod.
+    Pod(String),
+    /// Name of a node.
+    Node(String),
+}
+
+/// Everything that the controllers share.
+pub(crate) struct Controller {
+    pub(crate) client: Client,
+    pub(crate) northbound: ovsdb::Client,
+    pub(crate) default_network: Layout,
+    /// UUIDs of the gateway routers' load balancers, in the order of the nodes.
+    pub(crate) load_balancers: Vec<String>,
+    pub(crate) namespaces: Cache<Namespace>,
+    pub(crate) udns: Cache<UserDefinedNetwork>,
+    pub(crate) cudns: Cache<ClusterUserDefinedNetwork>,
+    pub(crate) definitions: Cache<NetworkAttachmentDefinition>,
+    pub(crate) pods: Cache<Pod>,
+    pub(crate) nodes: Cache<KubeNode>,
+    pub(crate) queue: Arc<Queue<Key>>,
+    state: Mutex<State>,
+    /// Told whenever a pod's state changed; the node side waits on it.
+    pub(crate) changes: watch::Sender<u64>,
+    /// Taken for writing while a network is laid out anew, for reading while a pod's ports change: none may be lost.
+    pub(crate) rebuilding: tokio::sync::RwLock<()>,
+    /// A primary network is created in a namespace only if it has none: one at a time.
+    pub(crate) creating: tokio::sync::Mutex<()>,
+}
+
+impl Controller {
+    pub(crate) fn new(
+        client: Client,
+        northbound: ovsdb::Client,
+        default_network: Layout,
+        load_balancers: Vec<String>,
+    ) -> Self {
+        let mut state = State::default();
+        let mut network = state::NetworkState::new(default_network.clone());
+        network.ready = true;
+        state.networks.insert(default_network.name().to_owned(), network);
+        Self {
+            client,
+            northbound,
+            default_network,
+            load_balancers,
+            namespaces: Cache::default(),
+            udns: Cache::default(),
+            cudns: Cache::default(),
+            definitions: Cache::default(),
+            pods: Cache::default(),
+            nodes: Cache::default(),
+            queue: Arc::default(),
+            state: Mutex::new(state),
+            changes: watch::Sender::new(0),
+            rebuilding: tokio::sync::RwLock::new(()),
+            creating: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.default_network.node(name)
+    }
+
+    /// Tells those who wait for a pod.
+    pub(crate) fn pod_changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Starts watches and workers. They end with the set.
+    pub(crate) fn start(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        self.clone().watch(tasks, |it| &it.namespaces, Self::namespace_changed);
+        self.clone().watch(tasks, |it| &it.udns, |it, udn| it.queue.add(Key::Udn(key_of(udn))));
+        self.clone().watch(tasks, |it| &it.cudns, |it, cudn| it.queue.add(Key::Cudn(key_of(cudn))));
+        self.clone().watch(tasks, |it| &it.definitions, |it, nad| it.queue.add(Key::Definition(key_of(nad))));
+        self.clone().watch(tasks, |it| &it.pods, Self::pod_told);
+        self.clone().watch(tasks, |it| &it.nodes, |it, node| it.queue.add(Key::Node(key_of(node))));
+        for _ in 0..WORKERS {
+            let controller = self.clone();
+            tasks.spawn(async move {
+                // Nothing is decided on half a picture.
+                tokio::join!(
+                    controller.namespaces.synced(),
+                    controller.udns.synced(),
+                    controller.cudns.synced(),
+                    controller.definitions.synced(),
+                    controller.pods.synced(),
+                );
+                let queue = controller.queue.clone();
+                queue.work(move |key| controller.clone().reconcile(key)).await;
+            });
+        }
+    }
+
+    fn watch<K>(self: Arc<Self>, tasks: &mut JoinSet<()>, cache: fn(&Self) -> &Cache<K>, changed: fn(&Self, &K))
+    where
+        K: kube::Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        tasks.spawn(async move {
+            cache(&self).follow(Api::all(self.client.clone()), |object| changed(&self, object)).await;
+        });
+    }
+
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<(), Error> {
+        match &key {
+            Key::Udn(key) => self.reconcile_udn(key).await,
+            Key::Cudn(name) => self.reconcile_cudn(name).await,
+            Key::Definition(key) => self.reconcile_definition(key).await,
+            Key::Network(name) => self.reconcile_network(name).await,
+            Key::Pod(key) => self.reconcile_pod(key).await,
+            Key::Node(name) => self.reconcile_node(name).await,
+        }
+    }
+
+    fn namespace_changed(&self, namespace: &Namespace) {
+        self.owners_changed(&namespace.name_any());
+        self.wake_waiting_pods();
+    }
+
+    /// UDNs of a namespace and all CUDNs: membership, or what blocked them, may have changed.
+    pub(crate) fn owners_changed(&self, namespace: &str) {
+        self.udns.in_namespace(namespace).iter().for_each(|udn| self.queue.add(Key::Udn(key_of(udn.as_ref()))));
+        self.cudns.all().iter().for_each(|cudn| self.queue.add(Key::Cudn(key_of(cudn.as_ref()))));
+    }
+
+    fn pod_told(&self, pod: &Pod) {
+        self.queue.add(Key::Pod(key_of(pod)));
+        // A network in use goes when its last pod does.
+        if pod.metadata.deletion_timestamp.is_some() || self.pods.get(&key_of(pod)).is_none() {
+            let namespace = pod.namespace().unwrap_or_default();
+            for udn in self.udns.in_namespace(&namespace) {
+                if udn.metadata.deletion_timestamp.is_some() {
+                    self.queue.add(Key::Udn(key_of(udn.as_ref())));
+                }
+            }
+            // A CUDN may also be waiting to leave a namespace that it no longer selects.
+            self.cudns.all().iter().for_each(|cudn| self.queue.add(Key::Cudn(key_of(cudn.as_ref()))));
+        }
+    }
+
+    /// Looks again at pods that wait for something.
+    pub(crate) fn wake_waiting_pods(&self) {
+        let waiting: Vec<String> = self.state().waiting.keys().cloned().collect();
+        waiting.into_iter().for_each(|pod| self.queue.add(Key::Pod(pod)));
+    }
+}

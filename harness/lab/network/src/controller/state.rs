@@ -1,0 +1,201 @@
+//! What the network knows: networks with their pools, pods with their attachments.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ipnet::IpNet;
+
+use crate::address::Mac;
+use crate::address::pool::Pool;
+use crate::annotation::Attachment;
+use crate::definition::Definition;
+use crate::layout::Layout;
+
+/// Everything behind one lock, never held across an await.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Definitions by attachment definition (`<namespace>/<name>`).
+    pub(crate) definitions: BTreeMap<String, Definition>,
+    /// Networks by name.
+    pub(crate) networks: BTreeMap<String, NetworkState>,
+    /// Pods by `<namespace>/<name>`.
+    pub(crate) pods: BTreeMap<String, PodState>,
+    /// Why a pod waits, by `<namespace>/<name>`.
+    pub(crate) waiting: BTreeMap<String, String>,
+}
+
+/// A network and who has what of it.
+#[derive(Debug)]
+pub(crate) struct NetworkState {
+    pub(crate) layout: Layout,
+    /// Whether OVN has it.
+    pub(crate) ready: bool,
+    /// Nodes without subnet, with the reason.
+    pub(crate) failed_nodes: BTreeMap<String, String>,
+    pools: HashMap<IpNet, Pool>,
+    macs: HashMap<Mac, String>,
+}
+
+/// A pod that has its attachments.
+#[derive(Clone, Debug)]
+pub(crate) struct PodState {
+    pub(crate) uid: String,
+    pub(crate) node: String,
+    pub(crate) attachments: Vec<Attachment>,
+    /// UUIDs of logical switch ports, in the order of the attachments; empty until OVN has them.
+    pub(crate) ports: Vec<String>,
+    /// The open-default-ports annotation that is in force, and its rules.
+    pub(crate) open_ports: Option<(String, Vec<String>)>,
+}
+
+impl State {
+    /// The preferred number, or else the smallest, that no network has; 0 is the default network's.
+    pub(crate) fn free_id(&self, preferred: Option<u32>) -> u32 {
+        let taken: BTreeSet<u32> = self.networks.values().map(|network| network.layout.id).collect();
+        let free = |id: &u32| !taken.contains(id);
+        preferred.filter(free).or_else(|| (1..).find(free)).unwrap_or(u32::MAX)
+    }
+
+    /// The definition of a network, from whichever attachment definition comes first.
+    pub(crate) fn definition_of(&self, network: &str) -> Option<&Definition> {
+        self.definitions.values().find(|definition| definition.name == network)
+    }
+
+    /// The primary network of a namespace and its attachment definition.
+    pub(crate) fn primary_of(&self, namespace: &str) -> Option<(&str, &Definition)> {
+        let prefix = format!("{namespace}/");
+        self.definitions
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .find(|(_, definition)| definition.primary)
+            .map(|(key, definition)| (key.as_str(), definition))
+    }
+}
+
+impl NetworkState {
+    pub(crate) fn new(layout: Layout) -> Self {
+        let failed = |node: &crate::layout::Node| layout.subnets(node).err().map(|reason| (node.name.clone(), reason));
+        let failed_nodes = layout.nodes.iter().filter_map(failed).collect();
+        let mut state = Self { failed_nodes, ready: false, pools: HashMap::new(), macs: HashMap::new(), layout };
+        state.reserve_gateway_macs();
+        state
+    }
+
+    /// Lays the network out anew; who has an address keeps it.
+    pub(crate) fn change(&mut self, layout: Layout) {
+        let fresh = Self::new(layout);
+        self.layout = fresh.layout;
+        self.failed_nodes = fresh.failed_nodes;
+        self.macs.extend(fresh.macs);
+    }
+
+    /// Nobody may ask for the MAC of a gateway or management port.
+    fn reserve_gateway_macs(&mut self) {
+        for node in self.layout.nodes.iter() {
+            for subnet in self.layout.subnets(node).unwrap_or_default() {
+                let reserved = self.layout.never_given(subnet);
+                for address in [self.layout.gateway(subnet), self.layout.management(subnet)].into_iter().flatten() {
+                    if reserved.contains(&address.into()) {
+                        self.macs.insert(Mac::of(address), String::new());
+                    }
+                }
+            }
+        }
+    }
+
+    fn pool(&mut self, subnet: IpNet) -> &mut Pool {
+        let (layout, reserved) = (&self.layout, &self.layout.definition.reserved);
+        self.pools.entry(subnet).or_insert_with(|| Pool::new(subnet, layout.never_given(subnet), reserved.clone()))
+    }
+
+    /// Gives `owner` an address of each of `subnets`: the requested, else the next free. All or nothing.
+    pub(crate) fn allocate(
+        &mut self,
+        owner: &str,
+        subnets: &[IpNet],
+        requested: &[std::net::IpAddr],
+    ) -> Result<Vec<IpNet>, String> {
+        let mut given = Vec::new();
+        let mut give = || -> Result<(), String> {
+            for address in requested {
+                if !subnets.iter().any(|subnet| subnet.contains(address)) {
+                    let subnets = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return Err(format!("requested IP {address} is not in the network's subnets {subnets}"));
+                }
+            }
+            for subnet in subnets {
+                let pool = self.pool(*subnet);
+                let wanted = requested.iter().find(|address| subnet.contains(*address));
+                let address = match wanted {
+                    Some(address) => pool.claim(owner, *address).map(|()| *address),
+                    None => pool.allocate(owner),
+                };
+                let address = address.map_err(|error| match wanted {
+                    Some(address) => format!("failed to allocate requested IP {address}: {error}"),
+                    None => format!("failed to allocate an IP of {}: {error}", pool.subnet()),
+                })?;
+                given.extend(IpNet::new(address, subnet.prefix_len()).ok());
+            }
+            Ok(())
+        };
+        match give() {
+            Ok(()) => Ok(given),
+            Err(reason) => {
+                self.pools.values_mut().for_each(|pool| pool.release(owner));
+                Err(reason)
+            }
+        }
+    }
+
+    /// Gives `owner` this MAC.
+    pub(crate) fn claim_mac(&mut self, owner: &str, mac: Mac) -> Result<(), String> {
+        match self.macs.get(&mac) {
+            Some(other) if other != owner => {
+                Err(format!("failed to reserve MAC address {mac}: MAC address already in use"))
+            }
+            _ => {
+                self.macs.insert(mac, owner.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes back everything of `owner`.
+    pub(crate) fn release(&mut self, owner: &str) {
+        self.pools.values_mut().for_each(|pool| pool.release(owner));
+        self.macs.retain(|_, other| other != owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::tests::{LAYER2, layout};
+
+    #[test]
+    fn gateways_and_management_ports_are_never_given() {
+        let mut network = NetworkState::new(layout(LAYER2, 1));
+        let subnets = network.layout.subnets(&network.layout.nodes[0].clone()).unwrap();
+        let given = network.allocate("a", &subnets, &[]).unwrap();
+        assert_eq!(given.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.16.0.3/16", "2014:100:200::3/60"]);
+        assert!(network.allocate("b", &subnets, &["172.16.0.1".parse().unwrap()]).is_err());
+    }
+
+    #[test]
+    fn a_duplicate_is_refused_and_leaves_nothing() {
+        let mut network = NetworkState::new(layout(LAYER2, 1));
+        let subnets = network.layout.subnets(&network.layout.nodes[0].clone()).unwrap();
+        let wanted = ["172.16.0.9".parse().unwrap(), "2014:100:200::9".parse().unwrap()];
+        network.allocate("a", &subnets, &wanted).unwrap();
+        let half = [wanted[1], "172.16.0.8".parse().unwrap()];
+        assert!(network.allocate("b", &subnets, &half).unwrap_err().contains("provided IP is already allocated"));
+        assert!(
+            network.allocate("c", &subnets, &["172.16.0.8".parse().unwrap()]).is_ok(),
+            "the refused pod kept an address"
+        );
+        network.claim_mac("a", Mac([2, 0, 0, 0, 0, 1])).unwrap();
+        assert!(network.claim_mac("b", Mac([2, 0, 0, 0, 0, 1])).unwrap_err().contains("MAC address already in use"));
+        network.release("a");
+        assert!(network.allocate("b", &subnets, &wanted).is_ok());
+        assert!(network.claim_mac("b", Mac([2, 0, 0, 0, 0, 1])).is_ok());
+    }
+}

@@ -1,0 +1,189 @@
+//! The whole network: controllers and the node side of every node.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use kube::Client;
+use tokio::task::JoinSet;
+use udn_lab_sys::pod::{AttachError, Attached, PodNetwork, Sandbox};
+use udn_lab_sys::site::Site;
+
+use crate::annotation;
+use crate::controller::Controller;
+use crate::controller::state::PodState;
+use crate::error::Error;
+use crate::layout::{Layout, Node, probe_address};
+use crate::naming::DEFAULT_NETWORK;
+use crate::node::links::Links;
+use crate::node::sync::Sync;
+use crate::node::vswitch::Vswitch;
+use crate::node::{NodeSide, attach, setup};
+use crate::ovsdb::{self, Transaction};
+use crate::topology::{self, isolation, services};
+
+const NORTHBOUND: &str = "OVN_Northbound";
+/// How long [`PodNetwork::attach`] waits for a decision before it says that the pod has to wait.
+const DECISION: Duration = Duration::from_secs(5);
+/// … where it is already known what the pod waits for.
+const KNOWN_WAIT: Duration = Duration::from_millis(500);
+
+/// User Defined Networks on the lab's OVN. Clones are the same network; it ends with the last.
+#[derive(Clone)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    controller: Arc<Controller>,
+    nodes: HashMap<String, NodeSide>,
+    sync: Sync,
+    // Dropping the set ends its tasks.
+    _tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Network").field("nodes", &self.shared.nodes.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Lays out the default network, prepares all nodes, and starts the controllers.
+    ///
+    /// `client` needs the kinds of `udn_api::crds()` in its API server; `site`'s daemons must be up. Returns when default
+    /// network and nodes work; networks of objects follow as the objects come.
+    ///
+    /// # Errors
+    /// When a database does not answer or refuses, or a node cannot be prepared.
+    pub async fn start(client: Client, site: Arc<Site>) -> Result<Self, Error> {
+        let nodes: Arc<Vec<Node>> = Arc::new(site.nodes.iter().map(Node::from).collect());
+        let default_network = Layout::default_network(nodes);
+        let socket = site.ovn.northbound();
+        let northbound = ovsdb::Client::new(NORTHBOUND, socket.clone());
+        let load_balancers = lay_default_network(&northbound, &default_network).await?;
+        let sides = site
+            .nodes
+            .iter()
+            .map(|node| {
+                let vswitch = Vswitch::open(node.ovs_run.join("db.sock"));
+                Ok(NodeSide { site: node.clone(), vswitch, links: Links::open(&node.netns)? })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let sync = Sync::start(northbound.clone(), socket);
+        futures::future::try_join_all(sides.iter().map(|side| setup::prepare(side, &site.tools, &default_network)))
+            .await?;
+        sync.all_chassis().await?;
+        let controller = Arc::new(Controller::new(client, northbound, default_network, load_balancers));
+        let mut tasks = JoinSet::new();
+        controller.start(&mut tasks);
+        let nodes = sides.into_iter().map(|side| (side.site.name.clone(), side)).collect();
+        Ok(Self { shared: Arc::new(Shared { controller, nodes, sync, _tasks: tasks }) })
+    }
+
+    /// Waits until every chassis has installed what OVN was told so far.
+    ///
+    /// # Errors
+    /// When a chassis does not answer in time.
+    pub async fn settle(&self) -> Result<(), Error> {
+        self.shared.sync.all_chassis().await
+    }
+
+    /// The pod's attachments as soon as OVN has them.
+    async fn decided(&self, sandbox: &Sandbox) -> Result<PodState, AttachError> {
+        let key = format!("{}/{}", sandbox.namespace, sandbox.pod);
+        let controller = &self.shared.controller;
+        let mut changes = controller.changes.subscribe();
+        let started = tokio::time::Instant::now();
+        loop {
+            changes.mark_unchanged();
+            let reason = {
+                let state = controller.state();
+                if let Some(pod) = state.pods.get(&key).filter(|pod| pod.uid == sandbox.uid && !pod.ports.is_empty()) {
+                    return Ok(pod.clone());
+                }
+                state.waiting.get(&key).cloned()
+            };
+            let deadline = started + if reason.is_some() { KNOWN_WAIT } else { DECISION };
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                let reason = reason.unwrap_or_else(|| "the network has not annotated it yet".into());
+                return Err(AttachError::Pending { pod: key, reason });
+            }
+        }
+    }
+}
+
+/// The address from which the kubelet of a node must probe a pod: a pod whose primary network is another lets nothing
+/// else in on its default-network address. `node_index` is [`udn_lab_sys::site::NodeSite::index`].
+#[must_use]
+pub fn probe_source(node_index: u8, pod_address: IpAddr) -> IpAddr {
+    let default_network = Layout::default_network(Arc::default());
+    let node =
+        Node { name: String::new(), index: node_index, addresses: [pod_address; 2], mac: crate::address::Mac([0; 6]) };
+    let subnets = default_network.subnets(&node).unwrap_or_default();
+    let subnet: Option<&IpNet> = subnets.iter().find(|subnet| subnet.addr().is_ipv6() == pod_address.is_ipv6());
+    subnet.and_then(|subnet| probe_address(*subnet)).unwrap_or(pod_address)
+}
+
+/// The default network, its isolation and services. Returns the load balancers of gateway routers.
+async fn lay_default_network(northbound: &ovsdb::Client, layout: &Layout) -> Result<Vec<String>, Error> {
+    let purpose = "laying out the default network";
+    let refused = |reason: String| Error::Refused { database: NORTHBOUND, purpose: purpose.into(), reason };
+    // What a former life left is replaced as a whole: pods' ports follow from their objects.
+    let mut leftovers = topology::delete(DEFAULT_NETWORK);
+    leftovers.delete("Port_Group", &isolation::port_group());
+    for row in northbound.select_all("Load_Balancer", &["name"]).await? {
+        if let Some(name) = row["name"].as_str().filter(|name| name.starts_with(services::NAMES)) {
+            leftovers.delete("Load_Balancer", name);
+        }
+    }
+    northbound.commit(purpose, leftovers).await?;
+    let rows: Transaction = topology::create(layout, &[]).map_err(refused)?;
+    northbound.commit(purpose, rows).await?;
+    northbound.commit(purpose, isolation::create(layout)).await?;
+    northbound.commit(purpose, services::for_switches(layout)).await?;
+    northbound.commit(purpose, services::for_gateways(layout)).await
+}
+
+#[async_trait]
+impl PodNetwork for Network {
+    async fn attach(&self, sandbox: &Sandbox) -> Result<Attached, AttachError> {
+        let pod = format!("{}/{}", sandbox.namespace, sandbox.pod);
+        let refused = |reason: String| AttachError::Refused { pod: pod.clone(), reason };
+        let node = self
+            .shared
+            .nodes
+            .get(&sandbox.node)
+            .ok_or_else(|| refused(format!("there is no node {}", sandbox.node)))?;
+        let decided = self.decided(sandbox).await?;
+        attach::attach(node, &self.shared.sync, sandbox, &decided.attachments)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        let default = decided.attachments.iter().find(|attachment| attachment.nad == DEFAULT_NETWORK);
+        Ok(Attached {
+            ips: default.map(annotation::Attachment::ips).unwrap_or_default(),
+            network_status: annotation::network_status(&decided.attachments),
+        })
+    }
+
+    async fn detach(&self, sandbox: &Sandbox) {
+        let Some(node) = self.shared.nodes.get(&sandbox.node) else { return };
+        if let Err(error) = attach::detach(node, &sandbox.uid).await {
+            tracing::warn!(pod = %format!("{}/{}", sandbox.namespace, sandbox.pod), %error, "detaching failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubelet_has_an_address_of_its_own_on_each_node() {
+        assert_eq!(probe_source(2, "10.244.2.7".parse().unwrap()).to_string(), "10.244.2.254");
+        assert_eq!(probe_source(3, "fd00:10:244:3::7".parse().unwrap()).to_string(), "fd00:10:244:3::fe");
+    }
+}

@@ -1,0 +1,144 @@
+//! Interfaces, addresses and routes by netlink.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use udn_lab_sys::netns::Netns;
+
+use crate::address::Mac;
+use crate::error::Error;
+
+/// Netlink in one namespace.
+#[derive(Clone)]
+pub(crate) struct Links {
+    handle: Handle,
+    netns: Netns,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Links({})", self.netns.name())
+    }
+}
+
+impl Links {
+    pub(crate) fn open(netns: &Netns) -> Result<Self, Error> {
+        let handle = netns.netlink().map_err(|error| Error::Link {
+            action: "open netlink".into(),
+            netns: netns.name().into(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { handle, netns: netns.clone() })
+    }
+
+    fn failed(&self, action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
+        let (action, netns) = (action.into(), self.netns.name().to_owned());
+        move |error| Error::Link { action, netns, reason: error.to_string() }
+    }
+
+    pub(crate) async fn index(&self, name: &str) -> Result<u32, Error> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        let link = found.map_err(self.failed(format!("find interface {name}")))?;
+        Ok(link.map(|link| link.header.index).unwrap_or_default())
+    }
+
+    /// A pair: `name` here, up and without addresses of its own; `peer_name` in `peer`.
+    pub(crate) async fn add_pair(
+        &self,
+        name: &str,
+        peer: &Netns,
+        peer_name: &str,
+        mac: Mac,
+        mtu: u32,
+    ) -> Result<(), Error> {
+        let far: LinkMessage = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer_name)
+            .address(mac.0.to_vec())
+            .mtu(mtu)
+            .setns_by_fd(peer.as_fd().as_raw_fd())
+            .build();
+        let near = LinkVeth::new(name, peer_name).set_info_data(InfoData::Veth(InfoVeth::Peer(far))).mtu(mtu);
+        let result = self.handle.link().add(near.build()).execute().await;
+        result.map_err(self.failed(format!("add interface {name} with its peer {peer_name} in {}", peer.name())))?;
+        // Before it goes up: the host's side must not solicit routers or neighbours into the pod's network.
+        let silent = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+            In6AddrGenMode::None,
+        )])]);
+        let message = LinkUnspec::new_with_name(name).append_extra_attribute(silent).up().build();
+        self.handle.link().set(message).execute().await.map_err(self.failed(format!("set interface {name} up")))
+    }
+
+    /// Deletes an interface; it is no error if there is none.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Error> {
+        let Ok(index) = self.index(name).await else { return Ok(()) };
+        self.handle.link().del(index).execute().await.map_err(self.failed(format!("delete interface {name}")))
+    }
+
+    pub(crate) async fn set_up(&self, index: u32) -> Result<(), Error> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(message).execute().await.map_err(self.failed(format!("set interface {index} up")))
+    }
+
+    pub(crate) async fn add_address(&self, index: u32, address: IpNet) -> Result<(), Error> {
+        self.put_address(index, address, None).await
+    }
+
+    /// An address that the kernel chooses as source only when asked to.
+    pub(crate) async fn add_unpreferred_address(&self, index: u32, address: IpNet) -> Result<(), Error> {
+        let mut lifetimes = CacheInfo::default();
+        (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+        self.put_address(index, address, Some(AddressAttribute::CacheInfo(lifetimes))).await
+    }
+
+    async fn put_address(&self, index: u32, address: IpNet, attribute: Option<AddressAttribute>) -> Result<(), Error> {
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        request.message_mut().attributes.extend(attribute);
+        // An address that is still being checked for duplicates cannot be used, and nobody else may have it.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.replace().execute().await.map_err(self.failed(format!("add address {address}")))
+    }
+
+    pub(crate) async fn add_route(&self, to: IpNet, via: IpAddr, index: u32) -> Result<(), Error> {
+        let to = to.trunc();
+        let what = format!("add route to {to} via {via}");
+        let invalid = |error: &dyn std::fmt::Display| Error::Link {
+            action: what.clone(),
+            netns: self.netns.name().into(),
+            reason: error.to_string(),
+        };
+        let mut message = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(to.addr(), to.prefix_len())
+            .map_err(|error| invalid(&error))?
+            .gateway(via)
+            .map_err(|error| invalid(&error))?
+            .output_interface(index)
+            .onlink()
+            .build();
+        message.header.address_family = if to.addr().is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let result = self.handle.route().add(message).replace().execute().await;
+        result.map_err(self.failed(what))
+    }
+
+    pub(crate) async fn add_neighbour(&self, index: u32, address: IpAddr, mac: Mac) -> Result<(), Error> {
+        let request =
+            self.handle.neighbours().add(index, address).link_layer_address(&mac.0).state(NeighbourState::Permanent);
+        request.replace().execute().await.map_err(self.failed(format!("add neighbour {address}")))
+    }
+}
+
+/// Everything, in the address's family.
+pub(crate) fn everything(family: IpAddr) -> IpNet {
+    match family {
+        IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+    }
+}

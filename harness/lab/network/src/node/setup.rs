@@ -1,0 +1,71 @@
+//! What a node needs once: flows of br-ex, the management port, and routes to pods, services and gateway routers.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use udn_lab_sys::site::{OVERLAY_MTU, Tools};
+
+use super::vswitch::BridgePort;
+use super::{NodeSide, flows};
+use crate::address::{Mac, subnet};
+use crate::error::Error;
+use crate::layout::{Layout, MASQUERADE, POD_RANGES, SERVICE_RANGES, probe_address};
+use crate::topology::switches::management_addresses;
+
+/// The host's port on the default network.
+const MANAGEMENT_PORT: &str = "ovn-k8s-mp0";
+
+/// Prepares a node. The default network must be in the northbound database.
+pub(crate) async fn prepare(node: &NodeSide, tools: &Tools, default_network: &Layout) -> Result<(), Error> {
+    tokio::try_join!(flows::install(tools, &node.site), management_port(node, default_network), masquerade(node))?;
+    Ok(())
+}
+
+async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<(), Error> {
+    let name = &node.site.name;
+    let known = default_network.node(name).ok_or_else(|| Error::NoNode(name.clone()))?;
+    let subnets = default_network.subnets(known).map_err(Error::NoNode)?;
+    let (mac, addresses) = management_addresses(default_network, &subnets);
+    let logical_port = format!("k8s-{name}");
+    let interface = vec![MANAGEMENT_PORT.to_owned()];
+    node.vswitch.remove(&interface).await?;
+    let port = BridgePort {
+        interface: MANAGEMENT_PORT,
+        logical_port: &logical_port,
+        uid: None,
+        mac: mac.to_string(),
+        internal: Some(OVERLAY_MTU),
+    };
+    node.vswitch.add(&format!("adding the management port of {name}"), &[port]).await?;
+    node.vswitch.present(&interface).await?;
+    let index = node.links.index(MANAGEMENT_PORT).await?;
+    node.links.set_up(index).await?;
+    let probes: Vec<IpAddr> = subnets.iter().filter_map(|subnet| probe_address(*subnet)).collect();
+    for address in addresses {
+        if probes.contains(&address.addr()) {
+            node.links.add_unpreferred_address(index, address).await?;
+        } else {
+            node.links.add_address(index, address).await?;
+        }
+    }
+    for range in POD_RANGES.iter().chain(&SERVICE_RANGES).filter_map(|text| text.parse::<IpNet>().ok()) {
+        let same_family = subnets.iter().find(|subnet| subnet.addr().is_ipv6() == range.addr().is_ipv6());
+        if let Some(gateway) = same_family.and_then(|subnet| default_network.gateway(*subnet)) {
+            node.links.add_route(range, gateway, index).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The way back to gateway routers that reached the host under its masquerade address.
+async fn masquerade(node: &NodeSide) -> Result<(), Error> {
+    let index = node.links.index("br-ex").await?;
+    for (address, length) in [(IpAddr::from(MASQUERADE.0), 17), (IpAddr::from(MASQUERADE.1), 112)] {
+        let Ok(range) = IpNet::new(address, length) else { continue };
+        let Some(next_hop) = subnet::nth(range, 1) else { continue };
+        // Nobody has this address: br-ex takes the packets on their way out and rewrites the MAC.
+        node.links.add_neighbour(index, next_hop, Mac::of(next_hop)).await?;
+        node.links.add_route(range, next_hop, index).await?;
+    }
+    Ok(())
+}

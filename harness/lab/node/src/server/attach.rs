@@ -1,0 +1,82 @@
+//! The streams of a container's own process over a WebSocket.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use super::channels::{self, Channels, STDERR, STDOUT};
+use super::exec::{Feeding, follow_size};
+use super::{Query, Target, find_run, flag};
+use crate::kubelet::Host;
+use crate::output::Stream;
+use crate::pod::record::Run;
+
+pub(super) async fn handle(
+    State(host): State<Arc<Host>>,
+    Target { 0: (namespace, pod, container) }: Target,
+    Query { 0: query }: Query,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    match find_run(&host, &namespace, &pod, &container) {
+        Ok(run) => {
+            let stdin = flag(&query, "stdin") || flag(&query, "input");
+            channels::upgrade(upgrade, async move |channels| session(&run, stdin, channels).await)
+        }
+        Err(answer) => answer,
+    }
+}
+
+async fn session(run: &Arc<Run>, stdin: bool, mut channels: Channels) {
+    let mut live = run.output.listen();
+    channels.output.greet().await;
+    let typed = std::mem::replace(&mut channels.stdin, mpsc::channel(1).1);
+    let mut feeding = Vec::new();
+    if let Some(terminal) = &run.terminal {
+        feeding.push(Feeding(tokio::spawn(follow_size(channels.size.clone(), terminal.clone())).abort_handle()));
+        if stdin {
+            feeding.push(Feeding::terminal(typed, terminal.clone()));
+        }
+    } else if stdin {
+        feeding.push(Feeding(tokio::spawn(feed(Arc::clone(run), typed)).abort_handle()));
+    }
+    let mut drained = run.drained.clone();
+    let mut over = std::pin::pin!(async move {
+        // An error means the same: nobody reads the container's output any more.
+        let _ = drained.wait_for(|drained| *drained).await;
+    });
+    loop {
+        tokio::select! {
+            biased;
+            piece = live.recv() => match piece {
+                Ok((Stream::Out, bytes)) => channels.output.send(STDOUT, &bytes).await,
+                Ok((Stream::Err, bytes)) => channels.output.send(STDERR, &bytes).await,
+                // A client that is too slow misses some, as `logs` has it all.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            },
+            () = &mut over => break,
+        }
+    }
+    drop(feeding);
+    channels.finish(&channels::success()).await;
+}
+
+/// Types into the container's standard input; closes it when the client does.
+async fn feed(run: Arc<Run>, mut typed: mpsc::Receiver<Bytes>) {
+    let Some(stdin) = &run.stdin else { return };
+    let mut stdin = stdin.lock().await;
+    while let Some(bytes) = typed.recv().await {
+        let Some(pipe) = stdin.as_mut() else { return };
+        if pipe.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    *stdin = None;
+}

@@ -1,0 +1,115 @@
+//! Exec, attach and logs over HTTPS, at a kubelet's paths.
+//!
+//! * [`channels`]: the WebSocket protocol between a client and a process
+//! * [`exec`]: a new process in a container
+//! * [`attach`]: the streams of the container's own process
+//! * [`logs`]: what a container has printed
+
+mod attach;
+mod channels;
+mod exec;
+mod logs;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::kubelet::Host;
+use crate::pod::record::{PodCell, Run};
+
+/// Serves until the listener fails.
+pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: Arc<ServerConfig>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let acceptor = TlsAcceptor::from(tls);
+    let router = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/pods", get(pods))
+        .route("/exec/{namespace}/{pod}/{container}", any(exec::handle))
+        .route("/attach/{namespace}/{pod}/{container}", any(attach::handle))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
+        .with_state(host);
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // One connection that went away too soon, or too many files open for a moment.
+                Err(error) if is_passing(&error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        let acceptor = acceptor.clone();
+        let service = TowerToHyperService::new(router.clone());
+        connections.spawn(async move {
+            // Interactive sessions send small pieces.
+            let _ = stream.set_nodelay(true);
+            match acceptor.accept(stream).await {
+                Ok(stream) => {
+                    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    if let Err(error) = connection.with_upgrades().await {
+                        tracing::debug!(%error, "a connection for exec or logs ended badly");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+            }
+        });
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+        || matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// The pods of this node, as a kubelet's debugging endpoint lists them.
+async fn pods(State(host): State<Arc<Host>>) -> Response {
+    let items: Vec<serde_json::Value> =
+        host.pods.all().iter().map(|pod| serde_json::to_value(&*pod.latest()).unwrap_or_default()).collect();
+    axum::Json(serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })).into_response()
+}
+
+/// A request's path: namespace, pod, container.
+type Target = axum::extract::Path<(String, String, String)>;
+/// A request's query; names may repeat.
+type Query = axum::extract::Query<Vec<(String, String)>>;
+
+fn flag(query: &[(String, String)], name: &str) -> bool {
+    value(query, name).is_some_and(|value| matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T"))
+}
+
+fn value<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// The pod of a request, or the answer that there is none.
+fn find_pod(host: &Host, namespace: &str, pod: &str) -> Result<Arc<PodCell>, Response> {
+    host.pods.find(namespace, pod).ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist\n").into_response())
+}
+
+/// The running container of a request, or the answer that there is none.
+fn find_run(host: &Host, namespace: &str, pod: &str, container: &str) -> Result<Arc<Run>, Response> {
+    let record = find_pod(host, namespace, pod)?.record();
+    let found = record.containers.into_iter().find(|record| record.name == container);
+    found.and_then(|record| record.run).ok_or_else(|| {
+        let message = format!("unable to upgrade connection: container not found (\"{container}\")\n");
+        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+    })
+}

@@ -1,0 +1,86 @@
+//! What a running lab answers, over a socket in its own file system: JSON lines.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use udn_lab_sys::packages::Versions;
+use udn_lab_sys::sandbox::FOLDER;
+
+const SOCKET: &str = "control.sock";
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A question to the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// How it is.
+    Status,
+}
+
+/// How a lab is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the lab.
+    pub name: String,
+    /// Open vSwitch and OVN.
+    pub versions: Versions,
+    /// Since it is ready, seconds.
+    pub uptime_s: u64,
+    /// How long it took to get ready, milliseconds.
+    pub ready_ms: u64,
+    /// Address of the API server on the host.
+    pub server: String,
+    /// Nodes, control plane first.
+    pub nodes: Vec<Node>,
+    /// Daemons of Open vSwitch and OVN.
+    pub daemons: Vec<Daemon>,
+    /// What is wrong with the lab itself; empty when it is sound. A run on a lab with problems says nothing about the network.
+    pub problems: Vec<String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Kubernetes name.
+    pub name: String,
+    /// Underlay address.
+    pub ipv4: std::net::Ipv4Addr,
+    /// Underlay address.
+    pub ipv6: std::net::Ipv6Addr,
+}
+
+/// A daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Program.
+    pub name: String,
+    /// Node, or `central`.
+    pub place: String,
+    /// Process id inside the lab.
+    pub pid: u32,
+}
+
+/// The socket as seen inside.
+pub(crate) fn inside() -> PathBuf {
+    Path::new(FOLDER).join(SOCKET)
+}
+
+/// Asks the lab whose first process is `init` (a process id of the host).
+///
+/// # Errors
+/// When it does not answer within five seconds.
+pub fn ask(init: u32, request: Request) -> io::Result<Status> {
+    let path =
+        Path::new("/proc").join(init.to_string()).join("root").join(inside().strip_prefix("/").unwrap_or(&inside()));
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,153 @@
+//! The order of the bring-up: API and ground side by side, then network and controllers, then node agents.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+use udn_lab_controllers::KubernetesService;
+use udn_lab_network::Network;
+use udn_lab_node::{KUBELET_PORT, Kubelet};
+use udn_lab_sys::ground::Ground;
+use udn_lab_sys::ground::links::Links;
+use udn_lab_sys::netns::Netns;
+use udn_lab_sys::sandbox::Event;
+use udn_lab_sys::sandbox::channel::Channel;
+use udn_lab_sys::site::{NodeSite, Site, Tools};
+
+use super::answer::Answers;
+use super::api::{self, Api};
+use super::objects;
+use super::start::Start;
+use crate::error::Error;
+use crate::pki::Authority;
+
+/// Runs the lab until its namespaces end.
+pub(crate) fn main() -> ExitCode {
+    let Ok(mut channel) = Channel::of_stdin() else { return ExitCode::FAILURE };
+    let filter = EnvFilter::try_from_env("UDN_LAB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let result = runtime().and_then(|runtime| runtime.block_on(run(&mut channel)));
+    if let Err(error) = result {
+        let _ = channel.send(&Event::Failed { message: error.to_string() });
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::inside("start its runtime"))
+}
+
+/// Says to the parent what is done.
+struct Steps<'a> {
+    channel: &'a Channel,
+    since: Instant,
+}
+
+impl Steps<'_> {
+    fn at_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn done(&self, step: &str) {
+        // A parent that is gone takes the lab with it; nobody needs to be told.
+        let _ = self.channel.send(&Event::Step { step: step.to_owned(), at_ms: self.at_ms() });
+    }
+}
+
+async fn run(channel: &mut Channel) -> Result<(), Error> {
+    let since = Instant::now();
+    let listener = TcpListener::from(channel.receive_fd().map_err(Error::inside("take over the host's listener"))?);
+    let start: Start = channel
+        .receive()
+        .and_then(|start| start.ok_or_else(|| std::io::Error::other("the parent is gone")))
+        .map_err(Error::inside("hear what to do"))?;
+    // The second of two installations is refused, and is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let steps = Steps { channel, since };
+    let (report, mut reported) = mpsc::unbounded_channel();
+
+    let own = Netns::current("lab").map_err(Error::inside("look at its network namespace"))?;
+    Links::open(&own)?.set_up(1).await?;
+    let authority = Authority::new()?;
+    let api = Api::start(&authority, listener, start.port, report.clone()).await?;
+    let step = |step: &str| steps.done(step);
+    let ground = async { Ground::up(Tools { root: start.tools.clone() }, &step).await.map_err(Error::from) };
+    let kinds = async {
+        objects::cluster(&api.client).await?;
+        steps.done("api");
+        Ok(())
+    };
+    let (ground, ()) = tokio::try_join!(ground, kinds)?;
+    let ground = Arc::new(ground);
+    let site = ground.site();
+    let Some(control_plane) = site.nodes.first() else {
+        return Err(Error::inside("find its control plane")("no nodes"));
+    };
+    api.join(control_plane)?;
+
+    let network = Network::start(api.client.clone(), site.clone()).await.map_err(Error::inside("start the network"))?;
+    steps.done("network");
+    controllers(&authority, control_plane, api.client.clone(), report.clone());
+    kubelets(&authority, &api.client, &site, &network, &report)?;
+    // A part that stops says more than the wait for what it should have done.
+    tokio::select! {
+        result = objects::pods(&api.client, &site.nodes) => result?,
+        Some(problem) = reported.recv() => return Err(Error::inside("start everything")(problem)),
+    }
+    steps.done("nodes");
+    if let Some(problem) = ground.health().into_iter().next() {
+        return Err(Error::inside("keep its daemons running")(problem));
+    }
+    let at_ms = steps.at_ms();
+    Answers::serve(start, ground, at_ms, reported)?;
+    let facts = serde_json::to_value(&api.kubeconfig).map_err(Error::inside("write its kubeconfig"))?;
+    channel.send(&Event::Ready { at_ms, facts }).map_err(Error::inside("say that it is ready"))?;
+    // The end comes from outside, to the whole namespace at once.
+    std::future::pending().await
+}
+
+fn controllers(authority: &Authority, control_plane: &NodeSite, client: Client, report: mpsc::UnboundedSender<String>) {
+    let service = KubernetesService {
+        addresses: vec![control_plane.ipv4.into(), control_plane.ipv6.into()],
+        port: api::PORT,
+        ..KubernetesService::default()
+    };
+    let options = udn_lab_controllers::Options {
+        kubernetes_service: Some(service),
+        root_ca: authority.pem().to_owned(),
+        ..udn_lab_controllers::Options::default()
+    };
+    tokio::spawn(async move {
+        let result = udn_lab_controllers::run(client, options).await;
+        let why = result.err().map_or_else(|| "without a word".into(), |error| error.to_string());
+        let _ = report.send(format!("the controllers stopped: {why}"));
+    });
+}
+
+fn kubelets(
+    authority: &Authority,
+    client: &Client,
+    site: &Arc<Site>,
+    network: &Network,
+    report: &mpsc::UnboundedSender<String>,
+) -> Result<(), Error> {
+    for node in &site.nodes {
+        let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, KUBELET_PORT));
+        let listener = node.netns.run(bind).and_then(|listener| listener);
+        let listener = listener.map_err(Error::inside(format!("listen on {}:{KUBELET_PORT}", node.name)))?;
+        let tls = Arc::new(authority.private_server(&[&node.name], &[node.ipv4.into(), node.ipv6.into()])?);
+        let kubelet = Kubelet::new(client.clone(), node.clone(), site.clone(), Arc::new(network.clone()), tls);
+        let (name, report) = (node.name.clone(), report.clone());
+        tokio::spawn(async move {
+            if let Err(error) = kubelet.run(listener).await {
+                let _ = report.send(format!("the node agent of {name} stopped: {error}"));
+            }
+        });
+    }
+    Ok(())
+}

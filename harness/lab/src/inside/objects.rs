@@ -1,0 +1,153 @@
+//! What the lab puts into its API: kinds, admission policies, namespaces, static pods.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::PostParams;
+use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use udn_lab_sys::ground::NODES;
+use udn_lab_sys::site::{NodeSite, OVN_NAMESPACE};
+
+use crate::error::Error;
+
+/// Namespace of what stands outside the cluster.
+const EXTERNAL_NAMESPACE: &str = "udn-external";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Error>
+where
+    K: Clone + Debug + DeserializeOwned + Serialize + Resource<DynamicType = ()>,
+{
+    match api.create(&PostParams::default(), object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => {
+            let (kind, name) = (K::kind(&()), object.meta().name.clone().unwrap_or_default());
+            Err(Error::Inside { action: format!("create {kind} {name}"), reason: error.to_string() })
+        }
+    }
+}
+
+async fn create_json<K>(client: &Client, namespace: &str, object: Value) -> Result<(), Error>
+where
+    K: Clone + Debug + DeserializeOwned + Serialize + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let object = serde_json::from_value(object).map_err(Error::inside("describe an object"))?;
+    create(&Api::<K>::namespaced(client.clone(), namespace), &object).await
+}
+
+/// Kinds and what guards them, then namespaces.
+pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
+    let kinds = Api::all(client.clone());
+    let crds = udn_api::crds();
+    stream::iter(&crds).map(Ok).try_for_each_concurrent(8, |crd| create(&kinds, crd)).await?;
+    for crd in &crds {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        let established = kube::runtime::conditions::is_crd_established();
+        until(&kinds, &name, established, format!("kind {name} to be served")).await?;
+    }
+    let (policies, bindings) = (Api::all(client.clone()), Api::all(client.clone()));
+    for (policy, binding) in udn_api::admission_policies() {
+        create(&policies, &policy).await?;
+        create(&bindings, &binding).await?;
+    }
+    let namespaces = Api::<Namespace>::all(client.clone());
+    for name in [OVN_NAMESPACE, EXTERNAL_NAMESPACE] {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.into());
+        create(&namespaces, &namespace).await?;
+    }
+    Ok(())
+}
+
+/// The pods that the lab itself places: OVN's on every node, and the external host.
+fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
+    let everywhere = json!([{"operator": "Exists"}]);
+    let mut pods: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let pod = json!({
+                "metadata": {
+                    "name": format!("ovnkube-node-{}", node.name),
+                    "labels": {"app": "ovnkube-node", "component": "network"},
+                },
+                "spec": {
+                    "nodeName": node.name, "hostNetwork": true, "tolerations": everywhere, "enableServiceLinks": false,
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{"name": "ovn-controller", "image": "udn-conformance.local/ovn"}],
+                },
+            });
+            (OVN_NAMESPACE, pod)
+        })
+        .collect();
+    let external = json!({
+        "metadata": {
+            "name": "external",
+            "labels": {"udn-conformance.io/vantage-point": "external"},
+            "annotations": {"lab.udn-conformance.io/netns": "external"},
+        },
+        "spec": {
+            "nodeName": NODES[0], "hostNetwork": true, "tolerations": everywhere, "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "external", "image": "registry.k8s.io/e2e-test-images/agnhost:2.45", "args": ["pause"],
+                "volumeMounts": [{"name": "agent", "mountPath": "/agent"}],
+            }],
+            "volumes": [{"name": "agent", "emptyDir": {}}],
+        },
+    });
+    pods.push((EXTERNAL_NAMESPACE, external));
+    pods
+}
+
+/// Creates the static pods once their nodes are ready, and waits until they run.
+pub(super) async fn pods(client: &Client, nodes: &[NodeSite]) -> Result<(), Error> {
+    let all = Api::<Node>::all(client.clone());
+    for node in nodes {
+        until(&all, &node.name, ready_node(), format!("node {} to be ready", node.name)).await?;
+    }
+    let pods = static_pods(nodes);
+    for (namespace, pod) in &pods {
+        create_json::<Pod>(client, namespace, pod.clone()).await?;
+    }
+    for (namespace, pod) in &pods {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let api = Api::<Pod>::namespaced(client.clone(), namespace);
+        until(&api, name, kube::runtime::conditions::is_pod_running(), format!("pod {namespace}/{name} to run"))
+            .await?;
+    }
+    Ok(())
+}
+
+fn ready_node() -> impl Condition<Node> {
+    |node: Option<&Node>| {
+        let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
+        conditions
+            .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    }
+}
+
+async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>, what: String) -> Result<(), Error>
+where
+    K: Clone + Debug + Send + DeserializeOwned + Serialize + Resource<DynamicType = ()> + 'static,
+{
+    match tokio::time::timeout(DEADLINE, await_condition(api.clone(), name, condition)).await {
+        Ok(result) => result.map(drop).map_err(Error::inside(format!("wait for {what}"))),
+        Err(_) => {
+            let last = match api.get(name).await {
+                Ok(object) => {
+                    serde_json::to_value(object).map(|object| object["status"].to_string()).unwrap_or_default()
+                }
+                Err(error) => error.to_string(),
+            };
+            Err(Error::Deadline { what, seconds: DEADLINE.as_secs(), last })
+        }
+    }
+}

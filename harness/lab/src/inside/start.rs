@@ -1,0 +1,19 @@
+//! What the parent says first: one message, beside the descriptor of a listener on the host's loopback.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use udn_lab_sys::packages::Versions;
+
+/// Everything that the lab is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// Name of the lab.
+    pub(crate) name: String,
+    /// Root of the tools as seen inside.
+    pub(crate) tools: PathBuf,
+    /// Their versions.
+    pub(crate) versions: Versions,
+    /// Port of the listener on the host's loopback.
+    pub(crate) port: u16,
+}

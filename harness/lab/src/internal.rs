@@ -1,0 +1,27 @@
+//! The program as a process of the lab.
+
+use std::env::ArgsOs;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use udn_lab_sys::sandbox;
+
+use crate::inside;
+
+/// First argument of the lab's main process.
+pub(crate) const MAIN: &str = "__lab-main";
+
+/// Becomes a process of a lab when the arguments ask for one (their first word starts with `__`), else returns none. Call
+/// it first of all in `main`, while the program has one thread.
+#[must_use]
+pub fn internal(args: ArgsOs) -> Option<ExitCode> {
+    let args: Vec<OsString> = args.collect();
+    if let Some(code) = sandbox::internal(&args) {
+        return Some(code);
+    }
+    match args.get(1)?.to_str()? {
+        MAIN => Some(inside::main()),
+        udn_lab_node::CONTAINER_COMMAND => Some(udn_lab_node::container_main(args.into_iter().skip(2))),
+        _ => None,
+    }
+}

@@ -1,0 +1,407 @@
+//! One assertion.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Fact;
+use crate::rule::RuleName;
+use crate::words::{Family, Placement, Topology, Transport};
+use crate::world::{NetworkId, PodRef};
+
+/// Stable, hierarchical, filterable: `suite::scenario::phase::rule::from::to::placement::transport::family`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CellId(pub String);
+
+impl CellId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Where a probe is sent from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VantagePoint {
+    /// A pod of the world.
+    Pod(PodRef),
+    /// The host network of the node in this slot (0 is the first schedulable worker).
+    Node(u8),
+    /// A client outside the cluster, on the underlay.
+    External,
+}
+
+impl fmt::Display for VantagePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(pod) => f.pad(&pod.dotted()),
+            Self::Node(slot) => f.pad(&format!("node{slot}")),
+            Self::External => f.pad("external"),
+        }
+    }
+}
+
+/// Which of a pod's addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressOn {
+    /// The cluster default network (`eth0`).
+    Default,
+    /// Its primary user defined network (`ovn-udn1`).
+    Primary,
+    /// A secondary network.
+    Secondary(NetworkId),
+}
+
+impl fmt::Display for AddressOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.pad("default"),
+            Self::Primary => f.pad("primary"),
+            Self::Secondary(network) => f.pad(&network.to_string()),
+        }
+    }
+}
+
+/// What is probed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// An address of a pod on one of its networks.
+    Pod {
+        /// The pod.
+        pod: PodRef,
+        /// Which of its addresses.
+        on: AddressOn,
+    },
+    /// The underlay address of the node in this slot, where the harness' own host-network pod listens.
+    Node(u8),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { pod, on } => f.pad(&format!("{}@{on}", pod.dotted())),
+            Self::Node(slot) => f.pad(&format!("node{slot}")),
+        }
+    }
+}
+
+/// What is asserted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "check", rename_all = "kebab-case")]
+pub enum Check {
+    /// A probe ends as expected.
+    Probe {
+        /// Where it is sent from.
+        from: VantagePoint,
+        /// What is probed.
+        to: Target,
+        /// How the two are placed.
+        placement: Placement,
+        /// What it speaks.
+        transport: Transport,
+        /// Destination port; `None` for ICMP.
+        port: Option<u16>,
+        /// Address family.
+        family: Family,
+    },
+    /// A pod looks inside as promised.
+    Fact {
+        /// The pod.
+        pod: PodRef,
+        /// What is promised.
+        fact: Fact,
+        /// Of which family; `None` where it concerns the pod as a whole.
+        family: Option<Family>,
+    },
+    /// An object, or the answer to a request for one, is as promised.
+    Object {
+        /// The object.
+        object: ObjectRef,
+        /// What is promised.
+        claim: Claim,
+    },
+}
+
+/// A Kubernetes object, by the names of the world (the harness makes them unique per run).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// `v1`, `k8s.ovn.org/v1` …
+    pub api_version: String,
+    /// `Pod`, `UserDefinedNetwork` …
+    pub kind: String,
+    /// `None` for cluster-scoped kinds.
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// A namespaced object.
+    #[must_use]
+    pub fn namespaced(api_version: &str, kind: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: Some(namespace.into()),
+            name: name.into(),
+        }
+    }
+
+    /// A cluster-scoped object.
+    #[must_use]
+    pub fn cluster(api_version: &str, kind: &str, name: &str) -> Self {
+        Self { api_version: api_version.into(), kind: kind.into(), namespace: None, name: name.into() }
+    }
+
+    /// A pod.
+    #[must_use]
+    pub fn pod(pod: &PodRef) -> Self {
+        Self::namespaced("v1", "Pod", &pod.namespace, &pod.name)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.namespace {
+            Some(namespace) => format!("{}.{namespace}.{}", self.kind.to_lowercase(), self.name),
+            None => format!("{}.{}", self.kind.to_lowercase(), self.name),
+        };
+        f.pad(&name)
+    }
+}
+
+/// What is promised of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claim {
+    /// It exists.
+    Exists,
+    /// It does not exist (any more).
+    Gone,
+    /// It is being deleted, but a finalizer holds it.
+    HeldByFinalizer {
+        /// The finalizer.
+        finalizer: String,
+    },
+    /// It has a status condition.
+    Condition {
+        /// The condition's type; of several names (older releases differ) the first that is there.
+        any_of: Vec<String>,
+        /// `True` or `False`.
+        status: String,
+        /// The reason, where one is promised.
+        reason: Option<String>,
+        /// Texts that the message must contain. Names of the world in `{braces}` stand for the run's real names.
+        message_contains: Vec<String>,
+    },
+    /// It does not have this condition with status `True`.
+    NotTrue {
+        /// The condition's type.
+        condition: String,
+    },
+    /// An event was raised about it.
+    Event {
+        /// `Warning` or `Normal`.
+        kind: String,
+        /// The event's reason.
+        reason: String,
+        /// Texts that the message must contain.
+        message_contains: Vec<String>,
+    },
+    /// A pod is Ready and none of its containers was restarted: the kubelet's probes reach it.
+    ReadyWithoutRestart,
+    /// A pod stays Pending: it waits for something.
+    PodWaits,
+    /// The phase's action on this object was refused by the API server.
+    Refused {
+        /// Texts that the answer must contain.
+        message_contains: Vec<String>,
+    },
+    /// The phase's action on this object was accepted by the API server.
+    Accepted,
+    /// A pod's annotation `k8s.ovn.org/pod-networks` has exactly these keys.
+    PodNetworks {
+        /// `default`, or `<namespace>/<name>` in `{braces}` where names are the world's.
+        keys: Vec<String>,
+    },
+}
+
+/// A short, stable word for cell ids.
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.pad("exists"),
+            Self::Gone => f.pad("gone"),
+            Self::HeldByFinalizer { .. } => f.pad("held-by-finalizer"),
+            Self::Condition { any_of, status, .. } => {
+                f.pad(&format!("{}-{status}", any_of.first().map_or("condition", String::as_str)))
+            }
+            Self::NotTrue { condition } => f.pad(&format!("{condition}-not-true")),
+            Self::Event { reason, .. } => f.pad(&format!("event-{reason}")),
+            Self::ReadyWithoutRestart => f.pad("ready-without-restart"),
+            Self::PodWaits => f.pad("pod-waits"),
+            Self::Refused { .. } => f.pad("refused"),
+            Self::Accepted => f.pad("accepted"),
+            Self::PodNetworks { .. } => f.pad("pod-networks"),
+        }
+    }
+}
+
+/// Whom an open cell must reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// This pod, told by its identity.
+    Pod(PodRef),
+    /// The harness' host-network pod on this node.
+    Node(u8),
+    /// The pod that holds the probed address in this network, whoever it is; where none holds it, nobody: the cell is
+    /// then `closed`. Settled once addresses are given.
+    HolderIn(NetworkId),
+}
+
+/// What must come of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "expect", rename_all = "kebab-case")]
+pub enum Expectation {
+    /// The target answers.
+    Open {
+        /// Whom it must reach.
+        reach: Reach,
+    },
+    /// Must not get through, in whatever manner.
+    Closed,
+    /// Must be dropped: every attempt times out.
+    Dropped,
+    /// Must be rejected: refused, reset, or the ICMP that the rule names.
+    Rejected,
+    /// A fact or an object's claim holds.
+    Holds,
+}
+
+impl Expectation {
+    /// Whether nothing may get through.
+    #[must_use]
+    pub const fn is_negative(&self) -> bool {
+        matches!(self, Self::Closed | Self::Dropped | Self::Rejected)
+    }
+
+    /// One short word for tables.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Closed => "closed",
+            Self::Dropped => "dropped",
+            Self::Rejected => "rejected",
+            Self::Holds => "holds",
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { reach: Reach::Pod(pod) } => write!(f, "open, reaching {pod}"),
+            Self::Open { reach: Reach::Node(slot) } => write!(f, "open, reaching node{slot}"),
+            Self::Open { reach: Reach::HolderIn(network) } => {
+                write!(f, "open, reaching the holder of the address in {network}; closed where there is none")
+            }
+            _ => f.write_str(self.word()),
+        }
+    }
+}
+
+/// What a target cluster must offer for a cell to be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    /// Layer2 and Layer3 primary networks by UserDefinedNetwork and ClusterUserDefinedNetwork.
+    UserDefinedNetworks,
+    /// Secondary networks by `k8s.v1.cni.cncf.io/networks`.
+    MultiHoming,
+    /// Static addresses for the primary network by `v1.multus-cni.io/default-network`.
+    StaticPrimaryAddress,
+    /// A vantage point outside the cluster.
+    ExternalVantagePoint,
+    /// At least two schedulable nodes.
+    TwoNodes,
+    /// Pods in the host network may be created.
+    HostNetworkPods,
+}
+
+impl Feature {
+    /// What a skipped cell says.
+    #[must_use]
+    pub const fn missing(self) -> &'static str {
+        match self {
+            Self::UserDefinedNetworks => {
+                "the cluster does not serve k8s.ovn.org/v1 UserDefinedNetwork and ClusterUserDefinedNetwork"
+            }
+            Self::MultiHoming => "the cluster does not serve k8s.cni.cncf.io/v1 NetworkAttachmentDefinition",
+            Self::StaticPrimaryAddress => {
+                "the cluster has no NetworkAttachmentDefinition ovn-kubernetes/default, which static primary addresses need"
+            }
+            Self::ExternalVantagePoint => {
+                "no vantage point outside the cluster: label a pod on an external host udn-conformance.io/vantage-point=external"
+            }
+            Self::TwoNodes => "the cluster has fewer than two schedulable nodes",
+            Self::HostNetworkPods => "host-network pods may not be created",
+        }
+    }
+}
+
+/// One assertion with everything that a report, a filter or the runner needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Stable id.
+    pub id: CellId,
+    /// The suite's name: an area.
+    pub suite: String,
+    /// The scenario's name, unique in its suite.
+    pub scenario: String,
+    /// The phase's name, unique in its scenario.
+    pub phase: String,
+    /// Where the expectation comes from.
+    pub rule: RuleName,
+    /// What is asserted.
+    pub check: Check,
+    /// What must come of it.
+    pub expectation: Expectation,
+    /// Topology of the network that the rule speaks of, where there is one.
+    pub topology: Option<Topology>,
+    /// What the target cluster must offer.
+    pub requires: Vec<Feature>,
+}
+
+impl Cell {
+    /// What the cell's probe speaks; `None` where it is not a probe.
+    #[must_use]
+    pub const fn transport(&self) -> Option<Transport> {
+        match &self.check {
+            Check::Probe { transport, .. } => Some(*transport),
+            _ => None,
+        }
+    }
+
+    /// The cell's address family; `None` where it concerns both or none.
+    #[must_use]
+    pub const fn family(&self) -> Option<Family> {
+        match &self.check {
+            Check::Probe { family, .. } => Some(*family),
+            Check::Fact { family, .. } => *family,
+            Check::Object { .. } => None,
+        }
+    }
+}

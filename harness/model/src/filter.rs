@@ -1,0 +1,141 @@
+//! What a user types to select cells.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::cell::Cell;
+
+/// One parsed word.
+#[derive(Clone, Debug)]
+enum Term {
+    Suite(String),
+    Id(Pattern),
+    Rule(Pattern),
+}
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    Substring(String),
+    Glob(Box<GlobMatcher>),
+}
+
+/// A selection: a cell is in when it matches any plain term (or there is none) and no `not:` term.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    any: Vec<Term>,
+    none: Vec<Term>,
+}
+
+/// A word that cannot be a filter.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FilterError {
+    /// Nothing behind `rule:` or `not:`.
+    #[error("filter `{word}` is empty behind the colon: write for example `rule:isolation/no-window` or `not:icmp`")]
+    Empty {
+        /// The word as typed.
+        word: String,
+    },
+    /// Not a glob.
+    #[error("filter `{word}` is not a glob: {why}")]
+    Glob {
+        /// The word as typed.
+        word: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Selects nothing.
+    #[error("filter `{word}` matches no cell; `udn-conformance list` shows what exists, suites are {suites}")]
+    Unknown {
+        /// The word as typed.
+        word: String,
+        /// The names of the suites.
+        suites: String,
+    },
+}
+
+impl Filter {
+    /// Parses words: a bare word is a suite's name, else a substring (or with `*`, `?`, `[` a glob) of cell ids;
+    /// `rule:` selects by rule name, `not:` before any of these excludes.
+    ///
+    /// # Errors
+    /// A word that is empty or no glob.
+    pub fn parse<S: AsRef<str>>(words: &[S], suites: &[&str]) -> Result<Self, FilterError> {
+        let mut filter = Self::default();
+        for word in words {
+            let word = word.as_ref();
+            let (terms, body) = match word.strip_prefix("not:") {
+                Some(body) => (&mut filter.none, body),
+                None => (&mut filter.any, word),
+            };
+            terms.push(term(word, body, suites)?);
+        }
+        Ok(filter)
+    }
+
+    /// Whether the cell is selected.
+    #[must_use]
+    pub fn selects(&self, cell: &Cell) -> bool {
+        (self.any.is_empty() || self.any.iter().any(|term| term.matches(cell)))
+            && !self.none.iter().any(|term| term.matches(cell))
+    }
+
+    /// The first word that no cell of all matches: most likely a typing error.
+    ///
+    /// # Errors
+    /// [`FilterError::Unknown`] for that word.
+    pub fn check_used<'a, S: AsRef<str>>(
+        words: &[S],
+        suites: &[&str],
+        cells: impl Iterator<Item = &'a Cell> + Clone,
+    ) -> Result<(), FilterError> {
+        for word in words {
+            let word = word.as_ref();
+            let body = word.strip_prefix("not:").unwrap_or(word);
+            let term = term(word, body, suites)?;
+            if !cells.clone().any(|cell| term.matches(cell)) {
+                return Err(FilterError::Unknown { word: word.into(), suites: suites.join(", ") });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn term(word: &str, body: &str, suites: &[&str]) -> Result<Term, FilterError> {
+    let (rule, text) = match body.strip_prefix("rule:") {
+        Some(text) => (true, text),
+        None => (false, body),
+    };
+    if text.is_empty() {
+        return Err(FilterError::Empty { word: word.into() });
+    }
+    if !rule && suites.contains(&text) {
+        return Ok(Term::Suite(text.into()));
+    }
+    let pattern = if text.contains(['*', '?', '[']) {
+        let glob = GlobBuilder::new(text)
+            .build()
+            .map_err(|error| FilterError::Glob { word: word.into(), why: error.kind().to_string() })?;
+        Pattern::Glob(Box::new(glob.compile_matcher()))
+    } else {
+        Pattern::Substring(text.into())
+    };
+    Ok(if rule { Term::Rule(pattern) } else { Term::Id(pattern) })
+}
+
+impl Term {
+    fn matches(&self, cell: &Cell) -> bool {
+        match self {
+            Self::Suite(suite) => cell.suite == *suite,
+            Self::Id(pattern) => pattern.matches(cell.id.as_str()),
+            Self::Rule(pattern) => pattern.matches(cell.rule.as_str()),
+        }
+    }
+}
+
+impl Pattern {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Substring(part) => text.contains(part.as_str()),
+            Self::Glob(glob) => glob.is_match(text),
+        }
+    }
+}

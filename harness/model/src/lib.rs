@@ -1,0 +1,34 @@
+//! What must hold: the words, rules, oracle and plan of User Defined Network conformance.
+//!
+//! Pure data and pure functions: nothing here opens a socket, reads a clock or knows Kubernetes' client. A reader who
+//! wants to know *what is asserted* needs this crate and the suites, nothing else.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`words`] | topology, role, transport, family: the nouns that everything else is made of |
+//! | [`rule`] | every promise with its name, sentence and source |
+//! | [`world`] | namespaces, networks and pods, read from plain manifests |
+//! | [`cell`] | one assertion: vantage point × target × transport × family, and its expectation |
+//! | [`oracle`] | computes every cell's expectation from a world by the rules |
+//! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |
+//! | [`scenario`] | fixtures and phases as data |
+//! | [`plan`] | suites and filters into the list of cells, each with the reason it would be skipped |
+//! | [`naming`] | names of a world and names of a run |
+//! | [`filter`] | what a user types to select cells |
+//! | [`observation`] | what was seen: outcomes, attempts, arrivals |
+//! | [`verdict`] | pass, fail, unstable, error, skip, known, fixed, and how one is reached |
+//! | [`event`] | everything a run reports, in order |
+
+pub mod cell;
+pub mod event;
+pub mod fact;
+pub mod filter;
+pub mod naming;
+pub mod observation;
+pub mod oracle;
+pub mod plan;
+pub mod rule;
+pub mod scenario;
+pub mod verdict;
+pub mod words;
+pub mod world;

@@ -1,0 +1,186 @@
+//! Every promise that cells come from: a stable name, one sentence, and where it is made.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who makes a promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The KubeCon EU 2025 UDN workshop.
+    Workshop,
+    /// OVN-Kubernetes' own end-to-end tests, on a plain UDN.
+    Tested,
+    /// Those tests, but only for networks advertised by BGP.
+    TestedAdvertised,
+    /// OVN-Kubernetes' documents.
+    Documented,
+    /// Nobody asserts it: inferred from the design, first measured here.
+    Inferred,
+    /// This harness: a control that makes a negative result worth something.
+    Harness,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Workshop => "KubeCon EU 2025 UDN workshop",
+            Self::Tested => "OVN-Kubernetes end-to-end tests",
+            Self::TestedAdvertised => "OVN-Kubernetes end-to-end tests of BGP-advertised networks",
+            Self::Documented => "OVN-Kubernetes documents",
+            Self::Inferred => "inferred from the design; nobody asserts it",
+            Self::Harness => "this harness: a control",
+        })
+    }
+}
+
+/// A promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// Stable name: `<area>/<promise>`.
+    pub name: &'static str,
+    /// The promise in one sentence.
+    pub promise: &'static str,
+    /// Who makes it.
+    pub sources: &'static [Source],
+    /// Where upstream asserts it: rows of OVN-Kubernetes' own tests, workshop steps.
+    pub upstream: &'static str,
+}
+
+/// The name of a rule of [`RULES`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleName(String);
+
+impl RuleName {
+    /// A rule's name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part behind the area: `same-network-open` of `isolation/same-network-open`.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.split_once('/').map_or(self.0.as_str(), |(_, short)| short)
+    }
+
+    /// The rule itself; `None` where a report names a rule that this version does not know.
+    #[must_use]
+    pub fn rule(&self) -> Option<&'static Rule> {
+        find(&self.0)
+    }
+
+    /// Whether the rule forbids a connection, so that a single success is a violation.
+    #[must_use]
+    pub fn is_isolation(&self) -> bool {
+        self.0.starts_with("isolation/")
+    }
+
+    /// Whether cells of this rule exist only as controls of others.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.0.starts_with("control/")
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Finds a rule by name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+use Source::{Harness, Inferred, Tested, TestedAdvertised, Workshop};
+
+/// Declares the table without a line of noise per rule.
+macro_rules! rules {
+    ($($name:literal [$($source:ident),+] $upstream:literal: $promise:literal)+) => {
+        /// All rules, area by area.
+        pub const RULES: &[Rule] = &[$(
+            Rule { name: $name, promise: $promise, sources: &[$($source),+], upstream: $upstream }
+        ),+];
+    };
+}
+
+rules! {
+    "isolation/same-network-open" [Workshop, Tested] "ISO-04..06, WKS-02, WKS-04":
+        "Pods of one primary network reach each other on their network addresses, on any node."
+    "isolation/default-address-closed" [Workshop] "WKS-03, WKS-05":
+        "Pods of one primary network do not reach each other on their default-network addresses."
+    "isolation/other-network-closed" [Workshop, TestedAdvertised] "WKS-06, ISO-10, ISO-11, BGP table":
+        "Pods of different primary networks do not reach each other, and nothing of the attempt arrives."
+    "isolation/overlap-coexists" [Tested, Workshop] "ISO-10, ISO-11, WKS-18":
+        "Networks with the same subnet coexist: an address reaches the pod of the caller's own network only."
+    "isolation/udn-to-default" [Tested] "ISO-07c":
+        "A UDN pod does not reach a default-network pod."
+    "isolation/default-to-udn" [Tested, TestedAdvertised] "ISO-07a, BGP-24, BGP-25":
+        "A default-network pod does not reach a UDN pod, on either of its addresses."
+    "isolation/node-to-udn" [Tested, TestedAdvertised] "ISO-07d, ISO-07f, BGP-32, BGP-33":
+        "A node does not reach a UDN pod, on either address; the kubelet's probes do reach its default-network address."
+    "isolation/open-default-ports" [Tested] "ISO-13":
+        "k8s.ovn.org/open-default-ports opens exactly the listed ports of the default-network address, follows changes, and a malformed value opens nothing and raises an event."
+    "isolation/cluster-network-members" [Workshop, Tested] "WKS-07, POL-06":
+        "A CUDN's namespaces share one network; namespaces that it does not select stay outside."
+    "isolation/no-window" [Inferred] "":
+        "Isolation holds from the first packet: a new pod opens no window."
+    "isolation/name-collision" [Tested] "ISO-12":
+        "Networks whose <namespace>_<name> texts concatenate alike are different networks."
+    "isolation/external-to-udn" [Inferred] "":
+        "An external client does not reach a UDN pod's address."
+    "isolation/default-network-open" [Tested] "ISO-07b":
+        "Pods and nodes of the default network reach default-network pods: user defined networks take nothing from them."
+
+    "addressing/interfaces-and-roles" [Workshop, Tested] "WKS-01, ISO-01..03":
+        "A primary-UDN pod has eth0 (default network, infrastructure-locked) and ovn-udn1 (primary, default route); the annotations say what the pod really has."
+    "addressing/subnets-and-gateways" [Tested] "IPAM-04..06":
+        "Layer3: each node has its own subnet, gateway .1. Layer2: one subnet, gateway .1 or as configured, on every node."
+    "addressing/mac-and-mtu" [Tested, Workshop] "WKS-23, IPAM-01":
+        "The MAC is 0a:58: and the IPv4 address; the MTU is the overlay's."
+    "addressing/reserved" [Tested] "IPAM-05":
+        "Reserved, excluded and infrastructure addresses are never given to a pod."
+    "addressing/multi-homing" [Workshop, Tested] "MH-26 ff.":
+        "Secondary networks add net1…: reachable over that interface, no default route, no isolation change on the primary."
+    "addressing/static-requests" [Tested] "IPAM-01, IPAM-11, IPAM-12":
+        "Requested static addresses and MACs are honoured; a duplicate is refused with an event."
+
+    "objects/conditions" [Tested, Workshop] "LIFE-04, LIFE-09":
+        "UDN and CUDN conditions say created and allocated, naming namespaces."
+    "objects/in-use" [Tested] "LIFE-06, LIFE-15":
+        "A network in use is not deleted: the finalizer holds and the condition names the pods; after the last pod it goes, within 65 s."
+    "objects/namespace-label" [Tested] "LIFE-01..03, POL-06":
+        "The primary-network label cannot be added to or removed from a namespace; without it a primary UDN is not ready; with it but no network, pods wait."
+    "objects/second-primary" [Tested] "LIFE-08, LIFE-17":
+        "A second primary network in a namespace is refused."
+
+    "control/vantage-point-works" [Harness] "":
+        "A vantage point that is refused something reaches something else over the same transport and family."
+    "control/listener-works" [Harness] "":
+        "A listener that somebody must not reach answers its own pod."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_have_an_area() {
+        let mut names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), RULES.len());
+        assert!(RULES.iter().all(|rule| rule.name.split('/').count() == 2 && rule.promise.ends_with('.')));
+    }
+}

@@ -1,0 +1,162 @@
+//! Scenarios: fixtures and phases, as data. Nothing here waits or executes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{Claim, Expectation, Feature, ObjectRef, Target, VantagePoint};
+use crate::rule::RuleName;
+use crate::words::{Family, Transport};
+use crate::world::World;
+
+/// The scenarios of one area.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// The area: `isolation`.
+    pub name: &'static str,
+    /// What it is about, one line.
+    pub title: &'static str,
+    /// Its scenarios, in order.
+    pub scenarios: Vec<Scenario>,
+}
+
+/// Fixtures and phases.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Unique in its suite.
+    pub name: String,
+    /// One line for `list` and reports.
+    pub title: String,
+    /// The world that it runs in: scenarios with the same fixtures share one.
+    pub world: WorldSpec,
+    /// Whether it changes the world: then it gets one of its own.
+    pub exclusive: bool,
+    /// In order.
+    pub phases: Vec<Phase>,
+}
+
+/// Fixtures by name and what they make.
+#[derive(Clone, Debug)]
+pub struct WorldSpec {
+    /// Name of the set of fixtures: `layer3`.
+    pub name: String,
+    /// The manifests, as JSON objects in the order of their files.
+    pub manifests: Vec<serde_json::Value>,
+    /// What they describe.
+    pub world: World,
+    /// What a cluster must offer for the world to be made at all.
+    pub requires: Vec<Feature>,
+}
+
+/// Seconds that a matrix is given to settle where a phase says nothing else.
+pub const SETTLE_WITHIN_S: u32 = 30;
+
+/// An action, and the matrix that must hold after it.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// Unique in its scenario.
+    pub name: String,
+    /// What is done, in order, before the matrix is judged.
+    pub actions: Vec<Action>,
+    /// What must hold then.
+    pub matrix: Vec<Assertion>,
+    /// From when the matrix is probed.
+    pub probing: Probing,
+    /// Seconds that the matrix is given to settle.
+    pub settle_within_s: u32,
+}
+
+/// From when a phase's matrix is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probing {
+    /// Once the actions are done: settle, then hold.
+    AfterActions,
+    /// Closed cells already while the actions run, as soon as their target has an address, without pause; then as above.
+    /// One success is a violation.
+    FromFirstPacket,
+}
+
+/// Something done to the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Creates or changes objects by server-side apply, then waits until the pods among them are ready.
+    Apply(Vec<serde_json::Value>),
+    /// As [`Action::Apply`], but waits for nothing: the matrix says what must come of it, a refusal included.
+    Submit(Vec<serde_json::Value>),
+    /// Asks for deletion and waits for nothing.
+    Delete(ObjectRef),
+    /// Asks for deletion and waits until the object is gone.
+    DeleteAndWait(ObjectRef),
+    /// Sets (or with `None` removes) a label. A refusal is for the matrix to judge.
+    Label {
+        /// On what.
+        object: ObjectRef,
+        /// The label's key.
+        key: String,
+        /// Its value.
+        value: Option<String>,
+    },
+    /// Sets (or with `None` removes) an annotation. A refusal is for the matrix to judge.
+    Annotate {
+        /// On what.
+        object: ObjectRef,
+        /// The annotation's key.
+        key: String,
+        /// Its value.
+        value: Option<String>,
+    },
+}
+
+/// One or many cells.
+#[derive(Clone, Debug)]
+pub enum Assertion {
+    /// Every vantage point of the world to every target of it, expectations from the oracle.
+    Full(FullMatrix),
+    /// One probe with an expectation written by hand from the documents.
+    Probe(ProbeAssertion),
+    /// Everything that the oracle promises of every pod's inside.
+    Facts,
+    /// One claim about an object.
+    Object {
+        /// The rule.
+        rule: RuleName,
+        /// The object.
+        object: ObjectRef,
+        /// What is promised.
+        claim: Claim,
+    },
+}
+
+/// Every vantage point to every target.
+#[derive(Clone, Debug)]
+pub struct FullMatrix {
+    /// Transports and their ports.
+    pub ports: Vec<(Transport, Option<u16>)>,
+    /// Families.
+    pub families: Vec<Family>,
+    /// Only cells of these rules (controls are always kept); empty: all.
+    pub rules: Vec<RuleName>,
+    /// Only cells that touch one of these pods; empty: all.
+    pub pods: Vec<crate::world::PodRef>,
+    /// Nodes and the external client as vantage points, too.
+    pub outsiders: bool,
+}
+
+/// One probe with its own expectation.
+#[derive(Clone, Debug)]
+pub struct ProbeAssertion {
+    /// The rule.
+    pub rule: RuleName,
+    /// Where it is sent from.
+    pub from: VantagePoint,
+    /// What is probed.
+    pub to: Target,
+    /// What it speaks.
+    pub transport: Transport,
+    /// Destination port; `None` for ICMP.
+    pub port: Option<u16>,
+    /// Families.
+    pub families: Vec<Family>,
+    /// What must come of it.
+    pub expectation: Expectation,
+}

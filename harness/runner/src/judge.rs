@@ -1,0 +1,273 @@
+//! What one observation means for one cell. Pure.
+
+use std::net::IpAddr;
+
+use udn_model::cell::Expectation;
+use udn_model::observation::{Outcome, Witness};
+
+/// What a cell wants, once addresses are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Somebody in particular must answer.
+    Reach {
+        /// His identity: `<namespace>/<pod>` or `node<slot>`.
+        peer: String,
+        /// Whether he says so himself: listeners do, an echo reply does not.
+        introduces: bool,
+    },
+    /// Nothing may get through, in whatever manner.
+    Closed,
+    /// Every attempt must time out.
+    Dropped,
+    /// Refused, reset, or told by ICMP.
+    Rejected,
+    /// A fact or claim must hold.
+    Holds,
+}
+
+impl Wanted {
+    /// What an expectation without an open question wants; `None` for [`Expectation::Open`], which needs a peer.
+    #[must_use]
+    pub const fn of(expectation: &Expectation) -> Option<Self> {
+        match expectation {
+            Expectation::Open { .. } => None,
+            Expectation::Closed => Some(Self::Closed),
+            Expectation::Dropped => Some(Self::Dropped),
+            Expectation::Rejected => Some(Self::Rejected),
+            Expectation::Holds => Some(Self::Holds),
+        }
+    }
+
+    /// Whether nothing may get through, so that positive controls are needed.
+    #[must_use]
+    pub const fn is_negative(&self) -> bool {
+        matches!(self, Self::Closed | Self::Dropped | Self::Rejected)
+    }
+}
+
+/// What the far side saw of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FarSide {
+    /// Nobody was asked: nothing depends on it.
+    NotAsked,
+    /// The agent there could not be asked, or may have lost some: absence proves nothing.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+    /// It was asked.
+    Seen {
+        /// How it sees arrivals.
+        witness: Witness,
+        /// Whether this probe arrived.
+        arrived: bool,
+        /// The source address it arrived with, where it did.
+        source: Option<IpAddr>,
+    },
+}
+
+impl FarSide {
+    /// Whether the probe is known to have arrived.
+    #[must_use]
+    pub const fn arrived(&self) -> bool {
+        matches!(self, Self::Seen { arrived: true, .. })
+    }
+
+    /// Whether a capture saw everything and this was not in it.
+    const fn surely_absent(&self) -> bool {
+        matches!(self, Self::Seen { witness: Witness::RawCapture, arrived: false, .. })
+    }
+
+    /// How arrivals were seen, where they were.
+    #[must_use]
+    pub const fn witness(&self) -> Option<Witness> {
+        match self {
+            Self::Seen { witness, .. } => Some(*witness),
+            Self::Unknown { .. } => Some(Witness::None),
+            Self::NotAsked => None,
+        }
+    }
+}
+
+/// What one observation means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// As expected. For a negative cell it counts only with positive controls in the same round.
+    Match,
+    /// Not as expected, though nothing forbidden got through.
+    Mismatch(String),
+    /// Something got through to somebody that must not.
+    Violation(String),
+    /// The harness could not tell.
+    Harness(String),
+}
+
+/// Judges one observation.
+#[must_use]
+pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
+    if outcome.is_harness_failure() {
+        return Judged::Harness(outcome.to_string());
+    }
+    if let Outcome::Checked { holds, found } = outcome {
+        return match (wanted, holds) {
+            (Wanted::Holds, true) => Judged::Match,
+            (Wanted::Holds, false) => Judged::Mismatch(found.clone()),
+            _ => Judged::Harness("a check was made where a probe was wanted".into()),
+        };
+    }
+    match wanted {
+        Wanted::Reach { peer, introduces } => reach(peer, *introduces, outcome, far),
+        Wanted::Closed => closed(outcome, far),
+        Wanted::Dropped => match closed(outcome, far) {
+            Judged::Match if *outcome != Outcome::TimedOut => {
+                Judged::Mismatch(format!("must be dropped, but is told: {outcome}"))
+            }
+            judged => judged,
+        },
+        Wanted::Rejected => rejected(outcome),
+        Wanted::Holds => Judged::Harness("a probe was sent where a check was wanted".into()),
+    }
+}
+
+fn reach(wanted: &str, introduces: bool, outcome: &Outcome, far: &FarSide) -> Judged {
+    let Outcome::Open { peer, .. } = outcome else {
+        let arrived = if far.arrived() { "; the probe arrived at the target, so the answer was lost" } else { "" };
+        return Judged::Mismatch(format!("not open: {outcome}{arrived}"));
+    };
+    match peer {
+        Some(peer) if peer == wanted => Judged::Match,
+        Some(peer) => Judged::Violation(format!("wrong peer: answered by {peer}, not by {wanted}")),
+        None if introduces => Judged::Mismatch(format!("accepted, but nobody said within the timeout that he is {wanted}")),
+        // An echo reply carries no identity: only the capture at the right pod can tell that it was he who answered.
+        None if far.surely_absent() => {
+            Judged::Violation(format!("wrong peer: somebody answered, but nothing arrived at {wanted}"))
+        }
+        None => Judged::Match,
+    }
+}
+
+fn closed(outcome: &Outcome, far: &FarSide) -> Judged {
+    if let Outcome::Open { peer, .. } = outcome {
+        let who = peer.as_deref().unwrap_or("somebody");
+        return Judged::Violation(format!("open: answered by {who}"));
+    }
+    match far {
+        FarSide::Seen { arrived: true, source, .. } => {
+            let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
+            Judged::Violation(format!("one-way leak: the probe arrived at the target{source}, though its sender saw: {outcome}"))
+        }
+        FarSide::Unknown { why } => Judged::Harness(format!("arrivals at the target are not known: {why}")),
+        FarSide::Seen { .. } | FarSide::NotAsked => Judged::Match,
+    }
+}
+
+fn rejected(outcome: &Outcome) -> Judged {
+    match outcome {
+        Outcome::Open { peer, .. } => {
+            Judged::Violation(format!("open: answered by {}", peer.as_deref().unwrap_or("somebody")))
+        }
+        // Without the sender of an ICMP message it is the vantage point's own kernel that gave up.
+        Outcome::Refused | Outcome::Reset | Outcome::Unreachable { by: Some(_), .. } => Judged::Match,
+        other => Judged::Mismatch(format!("must be rejected, but: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn open(peer: Option<&str>) -> Outcome {
+        Outcome::Open { peer: peer.map(str::to_owned), source: None, rtt_us: 200 }
+    }
+
+    fn unreachable(by: Option<&str>) -> Outcome {
+        Outcome::Unreachable { why: "host unreachable".into(), by: by.map(|by| by.parse().unwrap()) }
+    }
+
+    const QUIET: FarSide = FarSide::Seen { witness: Witness::RawCapture, arrived: false, source: None };
+    const ARRIVED: FarSide = FarSide::Seen { witness: Witness::RawCapture, arrived: true, source: None };
+    const COUNTER: FarSide = FarSide::Seen { witness: Witness::ListenerCounter, arrived: false, source: None };
+
+    fn word(judged: &Judged) -> &'static str {
+        match judged {
+            Judged::Match => "match",
+            Judged::Mismatch(_) => "mismatch",
+            Judged::Violation(_) => "violation",
+            Judged::Harness(_) => "harness",
+        }
+    }
+
+    #[rstest]
+    #[case::right_peer(open(Some("blue/a")), FarSide::NotAsked, "match")]
+    #[case::wrong_peer(open(Some("green/a")), FarSide::NotAsked, "violation")]
+    #[case::another_run(open(Some("other-run/w/blue/a")), FarSide::NotAsked, "violation")]
+    #[case::silent(open(None), FarSide::NotAsked, "mismatch")]
+    #[case::timeout(Outcome::TimedOut, FarSide::NotAsked, "mismatch")]
+    #[case::refused(Outcome::Refused, FarSide::NotAsked, "mismatch")]
+    #[case::no_route(Outcome::NoRoute, FarSide::NotAsked, "mismatch")]
+    #[case::unresolved(Outcome::Unresolved { why: "no address".into() }, FarSide::NotAsked, "harness")]
+    #[case::agent(Outcome::AgentFailed { why: "EMFILE".into() }, FarSide::NotAsked, "harness")]
+    #[case::lost(Outcome::ControlLost { why: "cut".into() }, FarSide::NotAsked, "harness")]
+    fn reaching(#[case] outcome: Outcome, #[case] far: FarSide, #[case] expected: &str) {
+        let wanted = Wanted::Reach { peer: "blue/a".into(), introduces: true };
+        assert_eq!(word(&judge(&wanted, &outcome, &far)), expected);
+    }
+
+    #[rstest]
+    #[case::arrived(open(None), ARRIVED, "match")]
+    #[case::answered_by_another(open(None), QUIET, "violation")]
+    #[case::no_capture(open(None), COUNTER, "match")]
+    #[case::not_watched(open(None), FarSide::NotAsked, "match")]
+    #[case::capture_lossy(open(None), FarSide::Unknown { why: "x".into() }, "match")]
+    #[case::timeout(Outcome::TimedOut, ARRIVED, "mismatch")]
+    fn reaching_by_echo(#[case] outcome: Outcome, #[case] far: FarSide, #[case] expected: &str) {
+        let wanted = Wanted::Reach { peer: "blue/a".into(), introduces: false };
+        assert_eq!(word(&judge(&wanted, &outcome, &far)), expected);
+    }
+
+    #[rstest]
+    #[case::timeout(Outcome::TimedOut, QUIET, "match", "match", "mismatch")]
+    #[case::refused(Outcome::Refused, QUIET, "match", "mismatch", "match")]
+    #[case::reset(Outcome::Reset, QUIET, "match", "mismatch", "match")]
+    #[case::router_says(unreachable(Some("10.0.0.1")), QUIET, "match", "mismatch", "match")]
+    #[case::own_kernel(unreachable(None), QUIET, "match", "mismatch", "mismatch")]
+    #[case::no_route(Outcome::NoRoute, QUIET, "match", "mismatch", "mismatch")]
+    #[case::open(open(Some("blue/a")), ARRIVED, "violation", "violation", "violation")]
+    #[case::open_by_another(open(Some("green/a")), QUIET, "violation", "violation", "violation")]
+    #[case::open_by_nobody(open(None), QUIET, "violation", "violation", "violation")]
+    #[case::one_way_leak(Outcome::TimedOut, ARRIVED, "violation", "violation", "mismatch")]
+    #[case::refused_by_target(Outcome::Refused, ARRIVED, "violation", "violation", "match")]
+    #[case::capture_lossy(Outcome::TimedOut, FarSide::Unknown { why: "x".into() }, "harness", "harness", "mismatch")]
+    #[case::counter_only(Outcome::TimedOut, COUNTER, "match", "match", "mismatch")]
+    #[case::lost(Outcome::ControlLost { why: "cut".into() }, QUIET, "harness", "harness", "harness")]
+    #[case::agent(Outcome::AgentFailed { why: "x".into() }, ARRIVED, "harness", "harness", "harness")]
+    fn keeping_out(
+        #[case] outcome: Outcome,
+        #[case] far: FarSide,
+        #[case] closed: &str,
+        #[case] dropped: &str,
+        #[case] rejected: &str,
+    ) {
+        assert_eq!(word(&judge(&Wanted::Closed, &outcome, &far)), closed);
+        assert_eq!(word(&judge(&Wanted::Dropped, &outcome, &far)), dropped);
+        assert_eq!(word(&judge(&Wanted::Rejected, &outcome, &far)), rejected);
+    }
+
+    #[test]
+    fn checks_hold_or_do_not() {
+        let checked = |holds| Outcome::Checked { holds, found: "it".into() };
+        assert_eq!(judge(&Wanted::Holds, &checked(true), &FarSide::NotAsked), Judged::Match);
+        assert_eq!(judge(&Wanted::Holds, &checked(false), &FarSide::NotAsked), Judged::Mismatch("it".into()));
+        assert_eq!(word(&judge(&Wanted::Closed, &checked(true), &FarSide::NotAsked)), "harness");
+        assert_eq!(word(&judge(&Wanted::Holds, &Outcome::TimedOut, &FarSide::NotAsked)), "harness");
+    }
+
+    #[test]
+    fn a_leak_says_what_happened_on_both_sides() {
+        let far = FarSide::Seen { witness: Witness::RawCapture, arrived: true, source: Some("10.0.0.9".parse().unwrap()) };
+        let Judged::Violation(text) = judge(&Wanted::Closed, &Outcome::TimedOut, &far) else { panic!("no violation") };
+        assert_eq!(text, "one-way leak: the probe arrived at the target from 10.0.0.9, though its sender saw: timed out");
+    }
+}

@@ -1,0 +1,40 @@
+//! Turns a plan into events: provisions worlds, runs phases, probes in rounds, settles, holds and judges.
+//!
+//! Pure orchestration: what is needed of a cluster is the trait [`cluster::Cluster`], so nothing here knows Kubernetes,
+//! and the tests run against a scripted one.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cluster`] | what the runner asks of a cluster: worlds, probes, arrivals, claims, evidence |
+//! | [`options`] | what a user may choose: rounds, timeouts, deadlines, what is kept |
+//! | [`run`] | the whole run: worlds side by side, scenarios in them, totals, exit code |
+//! | [`judge`] | pure: what one observation means for one cell |
+//! | [`history`] | pure: what all observations of a cell add up to: settled, flapped, violated, verdict |
+//!
+//! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
+//! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
+//! `resolve` turns names into addresses, `ports` hands out source ports, `budget` adds up where time went, `emit`
+//! stamps events.
+
+mod arrivals;
+mod budget;
+pub mod cluster;
+mod control;
+mod emit;
+pub mod history;
+pub mod judge;
+pub mod options;
+mod phase;
+mod ports;
+mod resolve;
+mod round;
+pub mod run;
+mod scenario;
+mod watch;
+
+#[cfg(test)]
+mod fake;
+
+pub use cluster::{Cluster, World};
+pub use options::{Keep, Options};
+pub use run::{Header, Summary, run};

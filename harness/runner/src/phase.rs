@@ -1,0 +1,543 @@
+//! One phase: its actions, then rounds until its matrix has settled and held.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use udn_model::cell::{Cell, Check, Target, VantagePoint};
+use udn_model::event::{CellResult, EventKind};
+use udn_model::observation::{Evidence, Outcome};
+use udn_model::plan::PlannedPhase;
+use udn_model::scenario::Probing;
+use udn_model::verdict::{Counts, Verdict};
+use udn_model::world::{PodRef, World as Declared};
+
+use crate::arrivals::Sightings;
+use crate::budget::{Budget, RoundSpans, millis};
+use crate::cluster::{AddressBook, World};
+use crate::control::Controls;
+use crate::emit::Emitter;
+use crate::history::{Conclusion, Ending, History, Meaning, Observation};
+use crate::judge::{FarSide, Judged, judge};
+use crate::options::Options;
+use crate::ports::Ports;
+use crate::resolve::Resolved;
+use crate::round::{Finished, Planned, Round};
+use crate::run::Stop;
+use crate::watch::{self, Log};
+
+/// Rounds that are under way at once at most.
+const ROUNDS_AT_ONCE: usize = 8;
+/// Slowest pace of rounds of a matrix that does not settle.
+const SLOWEST: Duration = Duration::from_secs(3);
+/// How long the collection of evidence may take.
+const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What all phases of a run share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) emitter: Emitter,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) stop: Stop,
+}
+
+/// Which phase of which scenario.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'a> {
+    pub(crate) suite: &'a str,
+    pub(crate) scenario: &'a str,
+    pub(crate) phase: &'a str,
+}
+
+/// What became of a phase.
+#[derive(Debug, Default)]
+pub(crate) struct Outline {
+    pub(crate) counts: Counts,
+    pub(crate) settled_ms: Option<u64>,
+    /// Why later phases cannot be judged.
+    pub(crate) broken: Option<String>,
+}
+
+/// Runs a phase in a world.
+pub(crate) async fn run(shared: &Shared, world: &Arc<dyn World>, name: Name<'_>, planned: &PlannedPhase) -> Outline {
+    let begun = Instant::now();
+    let cells: Vec<&Cell> = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell).collect();
+    let mut phase = Phase::new(shared, world, name, planned, cells);
+    let broken = match phase.act(planned).await {
+        Ok(()) => None,
+        Err(why) => Some(why),
+    };
+    let (ending, broken) = match broken {
+        Some(why) if shared.stop.is_set() => (Ending::CutShort { why: shared.stop.why() }, Some(why)),
+        Some(why) => (Ending::CutShort { why: why.clone() }, Some(why)),
+        None => (phase.settle().await, None),
+    };
+    shared.budget.rounds(&phase.spans);
+    let mut outline = phase.conclude(&ending).await;
+    for cell in &planned.cells {
+        if let Some(reason) = &cell.skip {
+            skip(shared, &cell.cell, reason, &mut outline.counts);
+        }
+    }
+    outline.broken = broken;
+    shared.emitter.emit(EventKind::PhaseFinished {
+        suite: name.suite.into(),
+        scenario: name.scenario.into(),
+        phase: name.phase.into(),
+        counts: outline.counts,
+        duration_ms: millis(begun.elapsed()),
+        error: outline.broken.clone(),
+    });
+    outline
+}
+
+/// Ends a phase without doing anything.
+pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, why: &str) -> Outline {
+    let mut outline = Outline::default();
+    for cell in &planned.cells {
+        match &cell.skip {
+            Some(reason) => skip(shared, &cell.cell, reason, &mut outline.counts),
+            None => {
+                finish(shared, &cell.cell, (Verdict::Error, format!("not judged: {why}"), None), vec![], Evidence::default());
+                outline.counts.add(Verdict::Error);
+            }
+        }
+    }
+    shared.emitter.emit(EventKind::PhaseFinished {
+        suite: name.suite.into(),
+        scenario: name.scenario.into(),
+        phase: name.phase.into(),
+        counts: outline.counts,
+        duration_ms: 0,
+        error: Some(why.into()),
+    });
+    outline
+}
+
+fn skip(shared: &Shared, cell: &Cell, reason: &str, counts: &mut Counts) {
+    finish(shared, cell, (Verdict::Skip, reason.into(), None), vec![], Evidence::default());
+    counts.add(Verdict::Skip);
+}
+
+fn finish(
+    shared: &Shared,
+    cell: &Cell,
+    (verdict, reason, settled_ms): (Verdict, String, Option<u64>),
+    attempts: Vec<udn_model::observation::Attempt>,
+    evidence: Evidence,
+) {
+    let result = CellResult { cell: cell.clone(), verdict, reason, settled_ms, attempts, evidence };
+    shared.emitter.emit(EventKind::CellFinished(Box::new(result)));
+}
+
+struct Phase<'a> {
+    shared: &'a Shared,
+    world: &'a Arc<dyn World>,
+    name: Name<'a>,
+    declared: Arc<Declared>,
+    /// How long the phase itself says that settling may take.
+    settle_within: Duration,
+    cells: Vec<&'a Cell>,
+    histories: Vec<History>,
+    evidence: Vec<Evidence>,
+    /// The last probe of each cell, for a command that repeats it.
+    last: HashMap<usize, Planned>,
+    sightings: Sightings,
+    spans: RoundSpans,
+    /// When the actions were done.
+    zero: Instant,
+    /// Refusals while the actions ran: judged once it is known what the rounds saw.
+    early_refusals: Vec<(usize, i64)>,
+}
+
+impl<'a> Phase<'a> {
+    fn new(shared: &'a Shared, world: &'a Arc<dyn World>, name: Name<'a>, planned: &PlannedPhase, cells: Vec<&'a Cell>) -> Self {
+        let rounds = shared.options.settle_rounds.max(1);
+        let histories = cells
+            .iter()
+            .map(|cell| History::new(rounds, cell.rule.is_isolation(), cell.rule.is_control()))
+            .collect();
+        Self {
+            shared,
+            world,
+            name,
+            declared: Arc::new(planned.world.clone()),
+            settle_within: Duration::from_secs(planned.settle_within_s.into()),
+            evidence: vec![Evidence::default(); cells.len()],
+            cells,
+            histories,
+            last: HashMap::new(),
+            sightings: Sightings::default(),
+            spans: RoundSpans::default(),
+            zero: Instant::now(),
+            early_refusals: Vec::new(),
+        }
+    }
+
+    /// Performs the actions, watching meanwhile where the phase says so.
+    async fn act(&mut self, planned: &PlannedPhase) -> Result<(), String> {
+        let begun = Instant::now();
+        let stop = CancellationToken::new();
+        // Ends the watching even if this is dropped half-way.
+        let guard = stop.clone().drop_guard();
+        let watching = if planned.probing == Probing::FromFirstPacket && !planned.actions.is_empty() {
+            let watched = self.watched();
+            let targets = watched.iter().filter_map(|(_, cell)| match &cell.check {
+                Check::Probe { to, .. } => Some(to.clone()),
+                _ => None,
+            });
+            self.sightings.begin(&**self.world, targets.collect()).await;
+            Some(self.watch(watched, stop.clone()))
+        } else {
+            None
+        };
+        let mut result = Ok(());
+        for action in &planned.actions {
+            result = tokio::select! {
+                result = self.world.act(action) => result.map_err(|trouble| trouble.to_string()),
+                () = self.shared.stop.wait() => Err(self.shared.stop.why()),
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        self.zero = Instant::now();
+        self.shared.budget.settling(begun.elapsed());
+        drop(guard);
+        if let Some(watching) = watching
+            && let Ok(log) = watching.await
+        {
+            self.take_log(log).await;
+        }
+        result
+    }
+
+    /// The cells that are probed while the actions run: what an isolation rule forbids, or may turn out to.
+    fn watched(&self) -> Vec<(usize, Cell)> {
+        let forbidden = self.cells.iter().enumerate().filter(|(_, cell)| {
+            cell.rule.is_isolation() && matches!(cell.check, Check::Probe { .. }) && !is_plainly_open(cell)
+        });
+        forbidden.map(|(index, cell)| (index, (*cell).clone())).collect()
+    }
+
+    fn watch(&self, cells: Vec<(usize, Cell)>, stop: CancellationToken) -> JoinHandle<Log> {
+        let (world, declared) = (self.world.clone(), self.declared.clone());
+        let (ports, options) = (self.shared.ports.clone(), self.shared.options.clone());
+        tokio::spawn(watch::watch(world, declared, cells, ports, options, stop))
+    }
+
+    async fn take_log(&mut self, log: Log) {
+        self.sightings.read(&**self.world, log.witnesses.clone()).await;
+        let mut watched = log.watched;
+        watched.sort_by_key(|watched| watched.sent);
+        for watch::Watched { planned, report, sent } in watched {
+            let far = match &planned.resolved.witness {
+                Some(target) => self.sightings.of(target, &planned.shot, report.local, sent, &log.known),
+                None => FarSide::NotAsked,
+            };
+            // The far side's agent may not have been there yet: what it did not see proves nothing, and need not.
+            let far = if matches!(far, FarSide::Unknown { .. }) { FarSide::NotAsked } else { far };
+            let judged = judge(&planned.resolved.wanted, &report.outcome, &far);
+            let at_ms = self.at_ms(sent).min(-1);
+            if report.outcome == Outcome::Refused && judged == Judged::Match {
+                self.early_refusals.push((planned.cell, at_ms));
+            }
+            let arrived = far.arrived();
+            let meaning = Meaning::Judged(judged);
+            self.histories[planned.cell].watched(Observation { at_ms, outcome: report.outcome, arrived, meaning });
+        }
+    }
+
+    /// Rounds until all cells have settled and held, or the deadline has passed.
+    async fn settle(&mut self) -> Ending {
+        if self.cells.is_empty() {
+            return Ending::Done { deadline_ms: 0 };
+        }
+        let deadline = self.shared.options.settle_deadline.max(self.settle_within);
+        let mut pace = Pace::new(&self.shared.options);
+        let mut rounds: JoinSet<Finished> = JoinSet::new();
+        let mut waiting: BTreeMap<u32, Finished> = BTreeMap::new();
+        let mut gate: Option<oneshot::Receiver<()>> = None;
+        let mut next_start = Instant::now();
+        loop {
+            let overdue = Instant::now() >= self.zero + deadline;
+            let launch = !overdue && pace.wants_another(self.zero) && gate.is_none() && rounds.len() < ROUNDS_AT_ONCE;
+            if rounds.is_empty() && (overdue || !pace.wants_another(self.zero)) {
+                break;
+            }
+            tokio::select! {
+                () = self.shared.stop.wait() => return Ending::CutShort { why: self.shared.stop.why() },
+                () = tokio::time::sleep_until(next_start), if launch => {
+                    pace.launched += 1;
+                    next_start = Instant::now() + pace.interval();
+                    let (answered, told) = oneshot::channel();
+                    gate = Some(told);
+                    if let Some(round) = self.next_round(pace.launched).await {
+                        let (world, declared) = (self.world.clone(), self.declared.clone());
+                        rounds.spawn(round.run(world, declared, self.shared.in_flight.clone(), answered));
+                    }
+                }
+                _ = async { if let Some(told) = gate.as_mut() { let _ = told.await; } }, if gate.is_some() => gate = None,
+                Some(finished) = rounds.join_next(), if !rounds.is_empty() => {
+                    let Ok(finished) = finished else { continue };
+                    waiting.insert(finished.number, finished);
+                    while let Some(finished) = waiting.remove(&(pace.judged + 1)) {
+                        let number = finished.number;
+                        let matched = self.judge_round(finished).await;
+                        pace.judge(number, matched, self.histories.iter().all(History::is_settled));
+                    }
+                }
+            }
+        }
+        let settled = self.zero + Duration::from_millis(self.settled_ms().unwrap_or_else(|| millis(deadline)));
+        self.shared.budget.settling(settled.saturating_duration_since(self.zero));
+        self.understand_refusals();
+        Ending::Done { deadline_ms: millis(deadline) }
+    }
+
+    /// Plans a round and prepares the far side for it.
+    async fn next_round(&mut self, number: u32) -> Option<Round> {
+        let book = match self.world.addresses(&self.declared).await {
+            Ok(book) => book,
+            Err(trouble) => {
+                tracing::debug!(%trouble, "addresses");
+                AddressBook::default()
+            }
+        };
+        let round = Round::plan(number, &self.cells, &book, &self.shared.ports, &self.shared.options);
+        self.sightings.begin(&**self.world, round.witnesses()).await;
+        for probe in &round.probes {
+            if let Some(witness) = &probe.resolved.witness {
+                self.sightings.about_to_send(witness, &probe.shot);
+            }
+        }
+        Some(round)
+    }
+
+    /// Judges every cell of a round. Returns whether all matched.
+    async fn judge_round(&mut self, finished: Finished) -> bool {
+        let Finished { number, started, answered, ended, probes, others, known } = finished;
+        self.spans.add(started, answered, ended);
+        let witnesses: HashSet<Target> = probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
+        self.sightings.read(&**self.world, witnesses).await;
+
+        let mut judged: Vec<(usize, Outcome, FarSide, Judged, Option<&Resolved>)> = Vec::with_capacity(self.cells.len());
+        for (planned, report) in &probes {
+            let resolved = &planned.resolved;
+            let far = match &resolved.witness {
+                Some(target) => self.sightings.of(target, &planned.shot, report.local, started, &known),
+                None => FarSide::NotAsked,
+            };
+            let verdict = judge(&resolved.wanted, &report.outcome, &far);
+            judged.push((planned.cell, report.outcome.clone(), far, verdict, Some(resolved)));
+        }
+        for (cell, outcome) in others {
+            let wanted = crate::judge::Wanted::of(&self.cells[cell].expectation);
+            let verdict = match (&outcome, wanted) {
+                (Outcome::Unresolved { why }, _) => Judged::Harness(format!("unresolved: {why}")),
+                (_, Some(wanted)) => judge(&wanted, &outcome, &FarSide::NotAsked),
+                (_, None) => Judged::Harness("an open cell without an address".into()),
+            };
+            judged.push((cell, outcome, FarSide::NotAsked, verdict, None));
+        }
+
+        let mut controls = Controls::default();
+        for (cell, _, _, verdict, resolved) in &judged {
+            if let (Judged::Match, Some(resolved)) = (verdict, resolved)
+                && !resolved.wanted.is_negative()
+            {
+                controls.add(&self.cells[*cell].id, resolved);
+            }
+        }
+        let at_ms = self.at_ms(started);
+        let (total, mut matching) = (judged.len(), 0);
+        for (cell, outcome, far, verdict, resolved) in judged {
+            let evidence = &mut self.evidence[cell];
+            let mut meaning = Meaning::Judged(verdict);
+            if let Some(resolved) = resolved {
+                evidence.probe = Some(resolved.told());
+                evidence.witness = far.witness().or(evidence.witness);
+                if resolved.wanted.is_negative() && meaning == Meaning::Judged(Judged::Match) {
+                    meaning = controlled(&controls, self.cells[cell], resolved, evidence);
+                }
+            }
+            let observation = Observation { at_ms, outcome, arrived: far.arrived(), meaning };
+            matching += usize::from(self.histories[cell].observe(observation));
+        }
+        self.last.extend(probes.into_iter().map(|(planned, _)| (planned.cell, planned)));
+        self.shared.emitter.emit(EventKind::RoundFinished {
+            suite: self.name.suite.into(),
+            scenario: self.name.scenario.into(),
+            phase: self.name.phase.into(),
+            round: number,
+            cells: total,
+            matching,
+            duration_ms: millis(ended.saturating_duration_since(started)),
+        });
+        matching == total
+    }
+
+    /// A refusal from the first moments, where later probes of the cell are never refused, came from the target before
+    /// its listener was up: the packet got through.
+    fn understand_refusals(&mut self) {
+        for (cell, at_ms) in std::mem::take(&mut self.early_refusals) {
+            let history = &mut self.histories[cell];
+            if !history.ever(&Outcome::Refused) {
+                history.violated(at_ms, "refused while the target's listener was not up yet, and never since: it got through".into());
+            }
+        }
+    }
+
+    /// Gives every cell its verdict, with evidence.
+    async fn conclude(&mut self, ending: &Ending) -> Outline {
+        let mut outline = Outline { settled_ms: self.settled_ms(), ..Outline::default() };
+        let conclusions: Vec<Conclusion> = self.histories.iter().map(|history| history.conclude(ending)).collect();
+        let bad: Vec<usize> = (0..self.cells.len()).filter(|index| !conclusions[*index].verdict.is_good()).collect();
+        let mut notes = match ending {
+            Ending::Done { .. } => self.collect(&bad).await,
+            Ending::CutShort { .. } => HashMap::new(),
+        };
+        let parts = std::mem::take(&mut self.histories).into_iter().zip(std::mem::take(&mut self.evidence));
+        for (index, ((history, mut evidence), conclusion)) in parts.zip(conclusions).enumerate() {
+            evidence.notes = notes.remove(&index).unwrap_or_default();
+            evidence.repeat =
+                self.last.get(&index).and_then(|planned| self.world.repeat(&planned.resolved.from, &planned.shot));
+            let Conclusion { verdict, reason, settled_ms } = conclusion;
+            outline.counts.add(verdict);
+            finish(self.shared, self.cells[index], (verdict, reason, settled_ms), history.into_attempts(), evidence);
+        }
+        outline
+    }
+
+    /// State of the pods at both ends of the first bad cells; each pod is asked once.
+    async fn collect(&self, bad: &[usize]) -> HashMap<usize, Vec<String>> {
+        let begun = Instant::now();
+        let chosen: Vec<usize> = bad.iter().copied().take(self.shared.options.evidence_cells).collect();
+        let wanted: HashSet<PodRef> = chosen.iter().flat_map(|index| pods_of(self.cells[*index])).collect();
+        let asked = wanted.into_iter().map(async |pod| {
+            let notes = tokio::time::timeout(EVIDENCE_TIMEOUT, self.world.evidence(&pod)).await;
+            (pod, notes.unwrap_or_else(|_| vec!["evidence could not be collected in time".into()]))
+        });
+        let known: HashMap<PodRef, Vec<String>> = futures::future::join_all(asked).await.into_iter().collect();
+        let mut told: HashSet<PodRef> = HashSet::new();
+        let mut notes = HashMap::new();
+        for index in chosen {
+            let fresh = pods_of(self.cells[index]).into_iter().filter(|pod| told.insert(pod.clone()));
+            let collected: Vec<String> = fresh.flat_map(|pod| known.get(&pod).cloned().unwrap_or_default()).collect();
+            notes.insert(index, collected);
+        }
+        if !bad.is_empty() {
+            self.shared.budget.cleanup(begun.elapsed());
+        }
+        notes
+    }
+
+    fn settled_ms(&self) -> Option<u64> {
+        let each = self.histories.iter().map(History::settled_ms);
+        each.collect::<Option<Vec<u64>>>()?.into_iter().max()
+    }
+
+    fn at_ms(&self, at: Instant) -> i64 {
+        let signed = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        if at >= self.zero { signed(at - self.zero) } else { -signed(self.zero - at) }
+    }
+}
+
+/// Whether a cell is open whatever addresses are given.
+fn is_plainly_open(cell: &Cell) -> bool {
+    use udn_model::cell::{Expectation, Reach};
+    matches!(cell.expectation, Expectation::Open { reach: Reach::Pod(_) | Reach::Node(_) })
+}
+
+fn controlled(controls: &Controls<'_>, cell: &Cell, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
+    let Check::Probe { to, .. } = &cell.check else { return Meaning::Judged(Judged::Match) };
+    match controls.find(to, resolved) {
+        Ok(found) => {
+            evidence.vantage_control = Some(found.vantage.to_string());
+            evidence.listener_control = Some(found.listener.to_string());
+            Meaning::Judged(Judged::Match)
+        }
+        Err(why) => Meaning::Uncontrolled(why),
+    }
+}
+
+fn pods_of(cell: &Cell) -> Vec<PodRef> {
+    match &cell.check {
+        Check::Probe { from, to, .. } => {
+            let mut pods = Vec::new();
+            if let VantagePoint::Pod(pod) = from {
+                pods.push(pod.clone());
+            }
+            if let Target::Pod { pod, .. } = to {
+                pods.push(pod.clone());
+            }
+            pods.dedup();
+            pods
+        }
+        Check::Fact { pod, .. } => vec![pod.clone()],
+        Check::Object { object, .. } => match (&object.kind[..], &object.namespace) {
+            ("Pod", Some(namespace)) => vec![PodRef::new(namespace, &object.name)],
+            _ => vec![],
+        },
+    }
+}
+
+/// How many rounds are still needed, and how fast they follow each other.
+struct Pace {
+    settle_rounds: u32,
+    hold: Duration,
+    base: Duration,
+    launched: u32,
+    judged: u32,
+    /// The last round that did not match.
+    last_bad: u32,
+    bad: u32,
+    settled_at: Option<Instant>,
+}
+
+impl Pace {
+    fn new(options: &Options) -> Self {
+        Self {
+            settle_rounds: options.settle_rounds.max(1),
+            hold: options.hold,
+            base: options.round_interval,
+            launched: 0,
+            judged: 0,
+            last_bad: 0,
+            bad: 0,
+            settled_at: None,
+        }
+    }
+
+    /// Optimistic: as if all rounds under way matched. So no round is launched that a healthy matrix does not need.
+    fn wants_another(&self, zero: Instant) -> bool {
+        if self.launched < self.last_bad + self.settle_rounds + 1 {
+            return true;
+        }
+        let since = self.settled_at.unwrap_or(zero);
+        !self.hold.is_zero() && (self.settled_at.is_none() || since.elapsed() < self.hold)
+    }
+
+    fn judge(&mut self, number: u32, matched: bool, settled: bool) {
+        self.judged = number;
+        if !matched {
+            self.last_bad = number;
+            self.bad += 1;
+            self.settled_at = None;
+        } else if settled && self.settled_at.is_none() {
+            self.settled_at = Some(Instant::now());
+        }
+    }
+
+    /// A matrix that does not settle is probed ever more slowly, so that it does not disturb the others.
+    fn interval(&self) -> Duration {
+        (self.base * (1 + self.bad / 4)).min(SLOWEST).max(self.base)
+    }
+}

@@ -1,0 +1,113 @@
+//! The output folder: `events.jsonl`, `report.json`, `junit.xml`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::jsonl::Writer;
+use crate::run::RunReport;
+use crate::{Error, json, junit};
+
+/// The log of events.
+pub const EVENTS: &str = "events.jsonl";
+/// The report for machines.
+pub const REPORT: &str = "report.json";
+/// The report for whatever reads JUnit.
+pub const JUNIT: &str = "junit.xml";
+
+/// How many neighbours of a busy folder are tried.
+const NEIGHBOURS: u32 = 64;
+
+/// A folder that belongs to one run as long as its [`Writer`] lives.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder if need be, takes it for this run and removes an older run's files, so that a run which is
+    /// killed never leaves somebody else's report behind.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while another run writes there; [`Error::Write`].
+    pub fn create(path: &Path) -> Result<(Self, Writer), Error> {
+        fs::create_dir_all(path).map_err(Error::write(path))?;
+        let writer = Writer::create(&path.join(EVENTS)).map_err(|error| match error {
+            Error::Busy { .. } => Error::Busy { path: path.into() },
+            other => other,
+        })?;
+        for stale in [REPORT, JUNIT] {
+            let stale = path.join(stale);
+            match fs::remove_file(&stale) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::write(&stale)(error)),
+                _ => {}
+            }
+        }
+        Ok((Self { path: path.into() }, writer))
+    }
+
+    /// As [`Folder::create`], but where another run writes there, takes `path/2`, `path/3` … instead: for the default
+    /// folder, which nobody chose.
+    ///
+    /// # Errors
+    /// As [`Folder::create`].
+    pub fn create_near(path: &Path) -> Result<(Self, Writer), Error> {
+        let mut tried = Self::create(path);
+        for neighbour in 2..NEIGHBOURS {
+            if !matches!(tried, Err(Error::Busy { .. })) {
+                break;
+            }
+            tried = Self::create(&path.join(neighbour.to_string()));
+        }
+        tried
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes `report.json` and `junit.xml` from the log.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the log not be read.
+    pub fn finish(&self, report: &RunReport, options: junit::Options) -> Result<(), Error> {
+        let events = self.path.join(EVENTS);
+        json::write(&self.path.join(REPORT), report, &events)?;
+        junit::write(&self.path.join(JUNIT), report, &events, options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_at_a_time_writes_to_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let (first, lock) = Folder::create(&path).unwrap();
+        assert!(matches!(Folder::create(&path), Err(Error::Busy { path: busy }) if busy == first.path()));
+        let (second, _lock) = Folder::create_near(&path).unwrap();
+        assert_eq!(second.path(), path.join("2"));
+        drop(lock);
+        assert_eq!(Folder::create_near(&path).unwrap().0.path(), path);
+    }
+
+    #[test]
+    fn an_older_report_goes_when_a_run_begins() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join(REPORT), "{}").unwrap();
+        let _run = Folder::create(root.path()).unwrap();
+        assert!(!root.path().join(REPORT).exists());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let error = Folder::create(&path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot write {}", path.display())), "{error}");
+    }
+}

@@ -1,0 +1,277 @@
+//! `report.json`. Cells go from the log to the report one by one: a run may have tens of thousands.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use udn_model::cell::{Check, Expectation};
+use udn_model::event::{CellResult, EventKind, TimeBudget};
+use udn_model::observation::{Attempt, Evidence};
+use udn_model::verdict::{Counts, ExitCode, Verdict};
+use udn_model::words::{Family, Topology, Transport};
+
+use crate::jsonl::Reader;
+use crate::run::{PhaseReport, RunReport, ScenarioReport};
+use crate::{Error, file, text};
+
+/// The version of this file's shape.
+pub const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Head<'a> {
+    format: u32,
+    run: &'a str,
+    target: &'a str,
+    context: &'a str,
+    versions: &'a BTreeMap<String, String>,
+    started: String,
+    duration_s: f64,
+    /// Whether the run came to its end.
+    finished: bool,
+    exit: Option<u8>,
+    filters: &'a [String],
+    summary: Counts,
+    planned: usize,
+    time: Option<Time>,
+    warnings: &'a [String],
+    failed_stages: Vec<Stage<'a>>,
+    scenarios: Vec<Scenario<'a>>,
+}
+
+#[derive(Serialize)]
+struct Stage<'a> {
+    stage: &'a str,
+    error: &'a str,
+}
+
+/// Where the time went, seconds.
+#[derive(Serialize)]
+struct Time {
+    setup_s: f64,
+    settling_s: f64,
+    deny_wait_s: f64,
+    probing_s: f64,
+    cleanup_s: f64,
+}
+
+#[derive(Serialize)]
+struct Scenario<'a> {
+    suite: &'a str,
+    scenario: &'a str,
+    title: &'a str,
+    verdict: Verdict,
+    summary: Counts,
+    duration_s: Option<f64>,
+    settled_ms: Option<u64>,
+    phases: Vec<Phase<'a>>,
+}
+
+#[derive(Serialize)]
+struct Phase<'a> {
+    phase: &'a str,
+    verdict: Verdict,
+    summary: Counts,
+    rounds: u32,
+    duration_s: Option<f64>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Cell<'a> {
+    id: &'a str,
+    suite: &'a str,
+    scenario: &'a str,
+    phase: &'a str,
+    rule: &'a str,
+    expectation: &'a str,
+    /// With whom an open cell must reach.
+    expected: &'a Expectation,
+    check: &'a Check,
+    topology: Option<Topology>,
+    transport: Option<Transport>,
+    family: Option<Family>,
+    verdict: Verdict,
+    reason: &'a str,
+    settled_ms: Option<u64>,
+    attempts: &'a [Attempt],
+    evidence: &'a Evidence,
+}
+
+/// Writes the report of a run whose log is `events`. An older file is replaced at once.
+///
+/// # Errors
+/// The report cannot be written, or the log not be read.
+pub fn write(path: &Path, report: &RunReport, events: &Path) -> Result<(), Error> {
+    file::replace(path, |out| {
+        let mut writer = Report { path, out };
+        writer.head(report)?;
+        let mut first = true;
+        for event in Reader::open(events)? {
+            if let EventKind::CellFinished(result) = event?.kind {
+                writer.cell(&result, first)?;
+                first = false;
+            }
+        }
+        writer.end(first)
+    })
+}
+
+struct Report<'a, W: Write> {
+    path: &'a Path,
+    out: &'a mut BufWriter<W>,
+}
+
+impl<W: Write> Report<'_, W> {
+    /// Everything but the cells, with the object left open behind it.
+    fn head(&mut self, report: &RunReport) -> Result<(), Error> {
+        let json =
+            serde_json::to_string_pretty(&head(report)).map_err(|error| Error::write(self.path)(error.into()))?;
+        let open = json.strip_suffix("\n}").unwrap_or(&json);
+        self.put(open.as_bytes())?;
+        self.put(b",\n  \"cells\": [")
+    }
+
+    fn cell(&mut self, result: &CellResult, first: bool) -> Result<(), Error> {
+        self.put(if first { b"\n    " } else { b",\n    " })?;
+        serde_json::to_writer(&mut *self.out, &cell(result)).map_err(|error| Error::write(self.path)(error.into()))
+    }
+
+    fn end(&mut self, empty: bool) -> Result<(), Error> {
+        self.put(if empty { b"]\n}\n" } else { b"\n  ]\n}\n" })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes).map_err(Error::write(self.path))
+    }
+}
+
+fn head(report: &RunReport) -> Head<'_> {
+    Head {
+        format: FORMAT,
+        run: &report.run,
+        target: &report.target,
+        context: &report.context,
+        versions: &report.versions,
+        started: text::rfc3339(report.started_us.unwrap_or(report.last_us)),
+        duration_s: seconds(report.duration_ms()),
+        finished: report.unfinished().is_none(),
+        exit: report.finish.map(|finish| ExitCode::code(finish.exit)),
+        filters: &report.filters,
+        summary: report.counts,
+        planned: report.planned_cells,
+        time: report.finish.map(|finish| time(finish.time)),
+        warnings: &report.warnings,
+        failed_stages: report.failed_stages.iter().map(|(stage, error)| Stage { stage, error }).collect(),
+        scenarios: report.scenarios.iter().map(scenario).collect(),
+    }
+}
+
+fn scenario(report: &ScenarioReport) -> Scenario<'_> {
+    Scenario {
+        suite: &report.suite,
+        scenario: &report.scenario,
+        title: &report.title,
+        verdict: report.verdict(),
+        summary: report.counts,
+        duration_s: report.duration_ms.map(seconds),
+        settled_ms: report.settled_ms,
+        phases: report.phases.iter().map(phase).collect(),
+    }
+}
+
+fn phase(report: &PhaseReport) -> Phase<'_> {
+    Phase {
+        phase: &report.phase,
+        verdict: report.verdict(),
+        summary: report.counts,
+        rounds: report.rounds,
+        duration_s: report.duration_ms.map(seconds),
+        error: report.error.as_deref(),
+    }
+}
+
+fn cell(result: &CellResult) -> Cell<'_> {
+    let cell = &result.cell;
+    Cell {
+        id: cell.id.as_str(),
+        suite: &cell.suite,
+        scenario: &cell.scenario,
+        phase: &cell.phase,
+        rule: cell.rule.as_str(),
+        expectation: cell.expectation.word(),
+        expected: &cell.expectation,
+        check: &cell.check,
+        topology: cell.topology,
+        transport: cell.transport(),
+        family: cell.family(),
+        verdict: result.verdict,
+        reason: &result.reason,
+        settled_ms: result.settled_ms,
+        attempts: &result.attempts,
+        evidence: &result.evidence,
+    }
+}
+
+fn time(time: TimeBudget) -> Time {
+    Time {
+        setup_s: seconds(time.setup_ms),
+        settling_s: seconds(time.settling_ms),
+        deny_wait_s: seconds(time.deny_wait_ms),
+        probing_s: seconds(time.probing_ms),
+        cleanup_s: seconds(time.cleanup_ms),
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // milliseconds of a run are far below 2^52
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::jsonl::Writer;
+    use crate::testing;
+    use udn_model::event::Event;
+
+    fn report(events: &[Event]) -> (Value, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, path) = (folder.path().join("events.jsonl"), folder.path().join("report.json"));
+        let mut writer = Writer::create(&log).unwrap();
+        events.iter().for_each(|event| writer.write(event).unwrap());
+        write(&path, &RunReport::read(&log).unwrap(), &log).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        (serde_json::from_str(&text).unwrap(), text)
+    }
+
+    #[test]
+    fn the_report_has_what_it_promises() {
+        let (json, text) = report(&testing::failing_run());
+        insta::assert_snapshot!(text);
+        for field in ["target", "versions", "started", "duration_s", "summary", "cells"] {
+            assert!(!json[field].is_null(), "{field}");
+        }
+        for verdict in Verdict::ALL {
+            assert!(json["summary"][verdict.to_string()].is_u64(), "{verdict}");
+        }
+        let cells = json["cells"].as_array().unwrap();
+        assert_eq!(cells.len(), 12);
+        for cell in cells {
+            for field in ["id", "rule", "expectation", "verdict", "settled_ms", "attempts", "evidence"] {
+                assert!(cell.get(field).is_some(), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unfinished_run_says_so() {
+        let events = testing::failing_run();
+        let (json, _) = report(&events[..6]);
+        assert_eq!(json["finished"], false);
+        assert_eq!(json["exit"], Value::Null);
+        assert_eq!(json["cells"], Value::Array(vec![]));
+    }
+}

@@ -1,0 +1,32 @@
+//! Reporters: what a run reported, made readable. Everything here consumes [`udn_model::event::Event`] and nothing
+//! else, so that a report can be made again from an old run's `events.jsonl`, without a cluster. Nobody else prints.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`folder`] | the output folder: its files, and that one run at a time writes there |
+//! | [`jsonl`] | `events.jsonl`: the log that all other files are made from |
+//! | [`run`] | a run folded from its events: scenarios, phases, counts, findings |
+//! | [`json`] | `report.json` |
+//! | [`junit`] | `junit.xml` |
+//! | [`terminal`] | result lines, truth tables, totals, progress |
+//! | [`listing`] | `list` and `plan` |
+//! | [`explain`] | one cell: its rule, what is probed, what was seen last |
+//! | [`observed`] | short words for what became of a cell |
+//! | [`text`] | numbers and durations for people |
+
+pub mod error;
+pub mod explain;
+mod file;
+pub mod folder;
+pub mod json;
+pub mod jsonl;
+pub mod junit;
+pub mod listing;
+pub mod observed;
+pub mod run;
+pub mod terminal;
+#[cfg(test)]
+mod testing;
+pub mod text;
+
+pub use error::Error;

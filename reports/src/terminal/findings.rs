@@ -1,0 +1,114 @@
+//! What does not hold, in words: alike cells told once, with one of them as the example.
+
+use std::fmt::Write;
+
+use udn_model::cell::Check;
+use udn_model::event::CellResult;
+use udn_model::verdict::Verdict;
+
+use super::Options;
+use super::style::Style;
+use crate::run::PhaseReport;
+use crate::{observed, text};
+
+/// How many kinds of findings of a phase are told.
+const TOLD: usize = 8;
+
+/// Findings that went wrong alike.
+struct Kind<'a> {
+    example: &'a CellResult,
+    cells: usize,
+}
+
+/// The findings of a phase.
+pub(super) fn findings(phase: &PhaseReport, options: Options) -> String {
+    let mut out = String::new();
+    let kinds = kinds(&phase.findings);
+    for kind in kinds.iter().take(TOLD) {
+        out.push('\n');
+        match kind.example.cell.check {
+            Check::Probe { .. } => probe(&mut out, kind, options.style),
+            Check::Fact { .. } | Check::Object { .. } => checked(&mut out, kind, options.style),
+        }
+    }
+    let untold: usize = kinds.iter().skip(TOLD).map(|kind| kind.cells).sum::<usize>() + phase.more.len();
+    if untold > 0 {
+        let _ = writeln!(out, "\n    … and {} more: report.json has them all.", text::count(untold, "cell"));
+    }
+    if !kinds.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+/// Probes alike in rule, expectation, observation and verdict are one kind; every fact and claim is its own.
+fn kinds(results: &[CellResult]) -> Vec<Kind<'_>> {
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
+    for result in results {
+        let alike = |kind: &&mut Kind<'_>| {
+            let known = kind.example;
+            matches!(known.cell.check, Check::Probe { .. })
+                && matches!(result.cell.check, Check::Probe { .. })
+                && known.verdict == result.verdict
+                && known.cell.rule == result.cell.rule
+                && known.cell.expectation.word() == result.cell.expectation.word()
+                && observed::word(known) == observed::word(result)
+        };
+        match kinds.iter_mut().find(alike) {
+            Some(kind) => kind.cells += 1,
+            None => kinds.push(Kind { example: result, cells: 1 }),
+        }
+    }
+    kinds
+}
+
+fn probe(out: &mut String, kind: &Kind<'_>, style: Style) {
+    let result = kind.example;
+    let cell = &result.cell;
+    head(
+        out,
+        result,
+        &format!(
+            "{}: expected {}, observed {}",
+            text::count(kind.cells, "cell"),
+            cell.expectation.word(),
+            observed::word(result)
+        ),
+        style,
+    );
+    let example = if kind.cells == 1 { "cell" } else { "for one" };
+    field(out, example, cell.id.as_str(), style);
+    if !matches!(result.verdict, Verdict::Fail) || observed::telling(result).is_none() {
+        field(out, "because", &result.reason, style);
+    }
+    if let Some(attempt) = observed::telling(result) {
+        field(out, "seen", &observed::attempt(attempt, cell), style);
+    }
+    if let Some(probe) = &result.evidence.probe {
+        field(out, "probed", &format!("{} from {}", probe.to, probe.from), style);
+    }
+    field(out, "repeat", result.evidence.repeat.as_deref().unwrap_or_default(), style);
+}
+
+fn checked(out: &mut String, kind: &Kind<'_>, style: Style) {
+    let result = kind.example;
+    head(out, result, &observed::subject(&result.cell), style);
+    field(out, "cell", result.cell.id.as_str(), style);
+    field(out, "expected", &observed::expected(&result.cell), style);
+    field(out, "found", &observed::found(result), style);
+    field(out, "repeat", result.evidence.repeat.as_deref().unwrap_or_default(), style);
+}
+
+fn head(out: &mut String, result: &CellResult, what: &str, style: Style) {
+    let rule = &result.cell.rule;
+    let _ = writeln!(out, "    {} {what}", style.verdict(result.verdict, &result.verdict.to_string()));
+    let promise = rule.rule().filter(|_| matches!(result.cell.check, Check::Probe { .. })).map(|rule| rule.promise);
+    field(out, "rule", &promise.map_or_else(|| rule.to_string(), |promise| format!("{rule}: {promise}")), style);
+}
+
+fn field(out: &mut String, name: &str, value: &str, style: Style) {
+    if !value.is_empty() {
+        let _ =
+            writeln!(out, "      {} {}", style.dim(&format!("{name:<8}")), value.replace('\n', "\n               "));
+    }
+}

@@ -1,0 +1,24 @@
+//! What must hold, area by area. Each file is one suite: scenarios as data; nothing here waits or executes.
+//!
+//! Two kinds of scenario stand side by side. *Full matrices* probe every vantage point against every target of a world and
+//! take their expectations from the oracle. Scenarios *written by hand* from the documents carry their own; the test
+//! `double_entry` fails where the oracle disagrees with them.
+
+mod addressing;
+mod isolation;
+mod objects;
+mod phases;
+
+use udn_fixtures::{FixtureError, Fixtures};
+use udn_model::scenario::Suite;
+
+/// The names of all suites, in order.
+pub const NAMES: [&str; 3] = ["isolation", "addressing", "objects"];
+
+/// All suites, in order.
+///
+/// # Errors
+/// A fixture that cannot be read, with its place.
+pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
+    Ok(vec![isolation::suite(fixtures)?, addressing::suite(fixtures)?, objects::suite(fixtures)?])
+}

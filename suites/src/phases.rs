@@ -1,0 +1,76 @@
+//! Shorthand for what suites say often.
+
+use udn_model::cell::{Claim, ObjectRef};
+use udn_model::rule::RuleName;
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S};
+use udn_model::words::{Family, Transport};
+use udn_model::world::PodRef;
+
+/// TCP and UDP to the agent's port, and ICMP.
+pub(crate) const ALL_TRANSPORTS: [(Transport, Option<u16>); 3] =
+    [(Transport::Tcp, Some(8080)), (Transport::Udp, Some(8080)), (Transport::Icmp, None)];
+
+/// `apiVersion` of networks.
+pub(crate) const NETWORKS: &str = "k8s.ovn.org/v1";
+
+/// A phase that is judged once its actions are done.
+pub(crate) fn phase(name: &str, actions: Vec<Action>, matrix: Vec<Assertion>) -> Phase {
+    Phase { name: name.into(), actions, matrix, probing: Probing::AfterActions, settle_within_s: SETTLE_WITHIN_S }
+}
+
+/// The first phase of most scenarios: the world as it was provisioned.
+pub(crate) fn steady(matrix: Vec<Assertion>) -> Vec<Phase> {
+    vec![phase("steady", Vec::new(), matrix)]
+}
+
+/// Every vantage point, nodes and the external client included, to every target, all transports, both families.
+pub(crate) fn everything() -> FullMatrix {
+    FullMatrix {
+        ports: ALL_TRANSPORTS.to_vec(),
+        families: Family::ALL.to_vec(),
+        rules: Vec::new(),
+        pods: Vec::new(),
+        outsiders: true,
+    }
+}
+
+/// Every pod to every address of a pod: for worlds without default-network pods, where a node or an external client
+/// would have nothing that it may reach, and so no control.
+pub(crate) fn among_pods() -> FullMatrix {
+    FullMatrix { outsiders: false, ..everything() }
+}
+
+/// Rules by name.
+pub(crate) fn rules(names: &[&str]) -> Vec<RuleName> {
+    names.iter().map(|name| RuleName::new(name)).collect()
+}
+
+/// A claim about an object.
+pub(crate) fn claim(rule: &str, object: &ObjectRef, claim: Claim) -> Assertion {
+    Assertion::Object { rule: RuleName::new(rule), object: object.clone(), claim }
+}
+
+/// A `UserDefinedNetwork`.
+pub(crate) fn udn(namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef::namespaced(NETWORKS, "UserDefinedNetwork", namespace, name)
+}
+
+/// A `ClusterUserDefinedNetwork`.
+pub(crate) fn cudn(name: &str) -> ObjectRef {
+    ObjectRef::cluster(NETWORKS, "ClusterUserDefinedNetwork", name)
+}
+
+/// A pod as an object.
+pub(crate) fn pod(namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef::pod(&PodRef::new(namespace, name))
+}
+
+/// A condition with this status; older releases call `NetworkCreated` `NetworkReady`.
+pub(crate) fn condition(kind: &str, status: &str, message_contains: &[&str]) -> Claim {
+    let mut any_of = vec![kind.to_owned()];
+    if kind == "NetworkCreated" {
+        any_of.push("NetworkReady".into());
+    }
+    let message_contains = message_contains.iter().map(|text| (*text).to_owned()).collect();
+    Claim::Condition { any_of, status: status.into(), reason: None, message_contains }
+}
