@@ -17,7 +17,8 @@ const PROGRAMS: [(&str, &str, Option<&str>, &str); 2] =
 const FLAGS: [&str; 2] = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
 
 /// Variables of the outer cargo that the inner one is to see too; all others would change what it builds.
-const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+const KEPT: [&str; 6] =
+    ["CARGO_HOME", "CARGO_HTTP_", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
@@ -66,7 +67,9 @@ fn compile(
     let output = cargo.output().map_err(|error| format!("cannot start cargo to build {package}: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("cannot build {package} for {target}; a C compiler and libc6-dev are needed:\n{said}").into());
+        return Err(
+            format!("cannot build {package} for {target}; a C compiler and libc6-dev are needed:\n{said}").into()
+        );
     }
     Ok(build.join(target).join("pod").join(binary))
 }

@@ -200,7 +200,8 @@ mod tests {
             cells,
         };
         let scenario = PlannedScenario { suite: "isolation".into(), scenario, phases: vec![phase] };
-        let suites = ["isolation", "addressing"].map(|name| Suite { name, title: "who reaches whom", scenarios: vec![] });
+        let suites =
+            ["isolation", "addressing"].map(|name| Suite { name, title: "who reaches whom", scenarios: vec![] });
         (Plan { scenarios: vec![scenario] }, suites.into())
     }
 

@@ -203,8 +203,10 @@ impl RunReport {
     /// Why the run is not complete; `None` where it is.
     #[must_use]
     pub fn unfinished(&self) -> Option<String> {
-        let judged =
-            || format!("{} of {} judged", text::number(self.counts.total()), text::count(self.planned_cells, "cell"));
+        let judged = || {
+            let judged = self.counts.total() - self.counts.error - self.counts.skip;
+            format!("{} of {} judged", text::number(judged), text::count(self.planned_cells, "cell"))
+        };
         match self.finish.map(|finish| finish.exit) {
             None => Some(format!("the run did not finish: {}", judged())),
             Some(ExitCode::Interrupted) => Some(format!("the run was interrupted: {}", judged())),
@@ -229,7 +231,7 @@ impl ScenarioReport {
     pub fn verdict(&self) -> Verdict {
         match self.counts.worst() {
             Verdict::Fail => Verdict::Fail,
-            _ if self.phases.iter().any(|phase| phase.error.is_some()) => Verdict::Error,
+            _ if self.phases.iter().any(|phase| phase.verdict() == Verdict::Error) => Verdict::Error,
             worst => worst,
         }
     }
@@ -265,11 +267,12 @@ impl PhaseReport {
         }
     }
 
-    /// As [`ScenarioReport::verdict`].
+    /// As [`ScenarioReport::verdict`]. A phase whose cells are all skipped had nothing to judge.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.counts.worst() {
             Verdict::Fail => Verdict::Fail,
+            Verdict::Skip if self.counts.skip > 0 => Verdict::Skip,
             _ if self.error.is_some() => Verdict::Error,
             worst => worst,
         }
@@ -302,8 +305,19 @@ mod tests {
     fn a_run_without_its_end_says_how_far_it_came() {
         let events = testing::failing_run();
         let report = folded(&events[..events.len() - 1]);
-        assert_eq!(report.unfinished().unwrap(), "the run did not finish: 12 of 12 cells judged");
+        assert_eq!(report.unfinished().unwrap(), "the run did not finish: 11 of 12 cells judged");
         assert_eq!(report.duration_ms(), u64::try_from(report.last_us - events[0].at_us).unwrap() / 1000);
+    }
+
+    #[test]
+    fn a_phase_with_nothing_to_try_is_skipped_and_one_that_broke_is_an_error() {
+        let error = Some("nothing left to try".to_owned());
+        let skipped = PhaseReport { counts: Counts { skip: 3, ..Counts::default() }, error, ..PhaseReport::default() };
+        assert_eq!(skipped.verdict(), Verdict::Skip);
+        let passed = PhaseReport { counts: Counts { pass: 3, ..Counts::default() }, ..skipped.clone() };
+        assert_eq!(passed.verdict(), Verdict::Error);
+        let unborn = PhaseReport { counts: Counts::default(), ..skipped };
+        assert_eq!(unborn.verdict(), Verdict::Error);
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl Agent {
                 self.probes.take(request.id, probe);
                 return;
             }
-            Op::Listen(listen) => self.listeners.open(&self.reactor, &listen).map_or_else(Body::Failed, |()| Body::Done),
+            Op::Listen(listen) => {
+                self.listeners.open(&self.reactor, &listen).map_or_else(Body::Failed, |()| Body::Done)
+            }
             Op::Unlisten { transport, port } => {
                 self.listeners.shut(transport, port);
                 Body::Done

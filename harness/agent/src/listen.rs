@@ -68,7 +68,10 @@ impl Listeners {
                 Err(errno) => {
                     self.close(&keys);
                     let family = if v6 { "IPv6" } else { "IPv4" };
-                    return Err(failure(&format!("listen on {family} {} port {}", listen.transport, listen.port), errno));
+                    return Err(failure(
+                        &format!("listen on {family} {} port {}", listen.transport, listen.port),
+                        errno,
+                    ));
                 }
             };
             let (transport, port, identity) = (listen.transport, listen.port, Rc::clone(&identity));
@@ -119,8 +122,7 @@ impl Listeners {
 
 impl Listener {
     fn accept(&self, saw: &mut dyn FnMut(Arrival)) -> Result<(), Errno> {
-        let (socket, peer) =
-            net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+        let (socket, peer) = net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else { return Ok(()) };
         let destination = net::getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
         if let Some(destination) = destination {
@@ -136,12 +138,12 @@ impl Listener {
         let mut buffer = [0; 2048];
         let datagram = receive_datagram(&self.socket, &mut buffer)?;
         let nonce = payload::nonce(buffer.get(..datagram.length).unwrap_or_default());
-        let unspecified =
-            if self.v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let unspecified = if self.v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         let destination = SocketAddr::new(datagram.destination.unwrap_or(unspecified), self.port);
         saw(arrival(Transport::Udp, datagram.source, destination, nonce));
         // A lost answer looks like a lost question to the client, which asks again.
-        let _ = send_datagram(&self.socket, &self.banner(datagram.source, nonce), datagram.source, datagram.destination);
+        let _ =
+            send_datagram(&self.socket, &self.banner(datagram.source, nonce), datagram.source, datagram.destination);
         Ok(())
     }
 

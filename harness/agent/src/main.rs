@@ -49,10 +49,13 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 pub extern "C" fn rust_eh_personality() {}
 
 /// Where the C library starts the program.
+///
+/// # Safety
+/// `arguments` points to `count` strings that live as long as the program, as the C library's do.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
+pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     let arguments: Vec<&str> = (1..usize::try_from(count).unwrap_or(0))
-        // SAFETY: the C library passes `count` pointers to strings that live as long as the program.
+        // SAFETY: as this function requires.
         .map(|position| unsafe { CStr::from_ptr(*arguments.add(position)) })
         .map(|argument| argument.to_str().unwrap_or("?"))
         .collect();

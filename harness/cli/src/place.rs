@@ -15,7 +15,8 @@ const HERE: &str = "udn-conformance-report";
 #[must_use]
 pub(crate) fn default_folder() -> PathBuf {
     let here = env::current_dir().unwrap_or_default();
-    let workspace = here.ancestors().find(|folder| folder.join("Cargo.toml").is_file() && folder.join("target").is_dir());
+    let workspace =
+        here.ancestors().find(|folder| folder.join("Cargo.toml").is_file() && folder.join("target").is_dir());
     match workspace {
         // As the user would type it, where that is shorter.
         Some(workspace) if workspace == here => IN_TARGET.into(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use udn_model::event::{Event, EventKind};
@@ -74,9 +74,11 @@ impl Reporting {
     pub(crate) async fn finish(self, folder: &Folder, options: junit::Options) -> Result<(), Failure> {
         let Self { sender, worker } = self;
         drop(sender);
-        let mut worker = worker.await.map_err(|error| Failure::setup(anyhow::Error::new(error).context("the reporters ended early")))?;
+        let mut worker = worker
+            .await
+            .map_err(|error| Failure::setup(anyhow::Error::new(error).context("the reporters ended early")))?;
         let files = folder.finish(worker.terminal.report(), options).map_err(Failure::setup);
-        let totals = printed(worker.terminal.finish(Some(folder.path())));
+        let totals = printed(worker.terminal.finish(files.is_ok().then(|| folder.path())));
         worker.failure.map_or(Ok(()), Err).and(files).and(totals)
     }
 }
@@ -128,6 +130,11 @@ impl Events {
         self.0.clone()
     }
 
+    /// As long as somebody else holds on to it.
+    pub(crate) fn downgrade(&self) -> WeakEvents {
+        WeakEvents(self.0.downgrade())
+    }
+
     /// Tells what happened just now.
     pub(crate) fn tell(&self, kind: EventKind) {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -140,6 +147,16 @@ impl Events {
     pub(crate) fn stage(&self, name: &str) -> Stage {
         self.tell(EventKind::StageStarted { stage: name.into() });
         Stage { events: self.clone(), name: name.into(), begun: Instant::now() }
+    }
+}
+
+/// See [`Events::downgrade`].
+pub(crate) struct WeakEvents(WeakUnboundedSender<Event>);
+
+impl WeakEvents {
+    /// Where events go, if anybody still listens.
+    pub(crate) fn upgrade(&self) -> Option<Events> {
+        self.0.upgrade().map(Events)
     }
 }
 
@@ -180,5 +197,6 @@ pub(crate) fn complain(message: &str) {
 
 /// Says where a run reports, when it is not where it was asked to.
 pub(crate) fn note_folder(asked: &Path, taken: &Path) -> Option<String> {
-    (asked != taken).then(|| format!("another run is writing to {}: this one writes to {}", asked.display(), taken.display()))
+    (asked != taken)
+        .then(|| format!("another run is writing to {}: this one writes to {}", asked.display(), taken.display()))
 }

@@ -108,12 +108,15 @@ pub(crate) fn check(target: &Target) -> Result<(), Failure> {
         TargetKind::Kube => [("", false); 2],
     };
     if let Some((option, _)) = misplaced.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::usage(anyhow!("{option} is for clusters: add `--target kube`, or leave it out to use the lab")));
+        return Err(Failure::usage(anyhow!(
+            "{option} is for clusters: add `--target kube`, or leave it out to use the lab"
+        )));
     }
     match &target.kubeconfig {
-        Some(path) if !path.is_file() => {
-            Err(Failure::usage(anyhow!("there is no kubeconfig {}: name one that exists with --kubeconfig", path.display())))
-        }
+        Some(path) if !path.is_file() => Err(Failure::usage(anyhow!(
+            "there is no kubeconfig {}: name one that exists with --kubeconfig",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }
@@ -156,7 +159,9 @@ pub(crate) async fn kube(connect: Connect) -> Result<Kube, Failure> {
 /// A kubeconfig that cannot be used is an input file that is wrong; the rest is a target that cannot be set up.
 fn failure(error: Error) -> Failure {
     match error {
-        Error::KubeconfigFile { .. } | Error::NoKubeconfig | Error::Context { .. } | Error::Kubeconfig(_) => Failure::usage(error),
+        Error::KubeconfigFile { .. } | Error::NoKubeconfig | Error::Context { .. } | Error::Kubeconfig(_) => {
+            Failure::usage(error)
+        }
         _ => Failure::setup(error),
     }
 }
@@ -223,7 +228,9 @@ fn words(packages: &Packages) -> String {
     match packages {
         Packages::WaitingForOther => "another program fetches packages into the same folder: waiting for it".into(),
         Packages::HostTooOld { open_vswitch, ovn } => {
-            format!("this host's Open vSwitch {open_vswitch} and OVN {ovn} are too old: packages are used instead, nothing is installed")
+            format!(
+                "this host's Open vSwitch {open_vswitch} and OVN {ovn} are too old: packages are used instead, nothing is installed"
+            )
         }
         Packages::Listing { origin } => format!("fetching the list of packages of {origin}"),
         Packages::Fetching { number, of, bytes, name } => {

@@ -1,5 +1,7 @@
 //! The program as a user meets it: exit codes, messages, shapes. Nothing here needs a cluster or namespaces.
 
+#![allow(clippy::unwrap_used)] // the helpers are part of the tests
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -13,7 +13,10 @@ use udn_runner::{Header, Options};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let run = new_run_id();
@@ -27,8 +30,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names: Vec<&str> = suites.iter().map(|suite| suite.name).collect();
     let plan = Plan::new(&suites, &Filter::parse(&words, &names)?, kube.environment())?;
     println!("{} scenarios, {} cells", plan.scenarios.len(), plan.cells().count());
-    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let header = Header { run, target: "kube".into(), context: kube.context().into(), versions: kube.versions().clone(), ..Header::default() };
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel::<udn_model::event::Event>();
+    let header = Header {
+        run,
+        target: "kube".into(),
+        context: kube.context().into(),
+        versions: kube.versions().clone(),
+        ..Header::default()
+    };
     let printing = tokio::spawn(async move {
         let begun = std::time::Instant::now();
         let mut shown = 0;
@@ -40,7 +49,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     if shown < 40 {
                         println!("{at:7.2} {} {}: {}", result.verdict, result.cell.id, result.reason);
                         for attempt in result.attempts.iter().take(4) {
-                            println!("          {}..{} x{} arrived {}: {}", attempt.first_ms, attempt.last_ms, attempt.count, attempt.arrived, attempt.outcome);
+                            println!(
+                                "          {}..{} x{} arrived {}: {}",
+                                attempt.first_ms, attempt.last_ms, attempt.count, attempt.arrived, attempt.outcome
+                            );
                         }
                         if shown < 4 {
                             println!("          {:?}", result.evidence);

@@ -21,7 +21,8 @@ pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 /// A pod's addresses. Before its annotation is there, what its status says.
 pub(crate) fn of_pod(pod: &Value, name: &PodRef, declared: &Declared, naming: &Naming) -> PodAddresses {
     let mut addresses = PodAddresses { network: network_of(name, declared), ..PodAddresses::default() };
-    let entries = annotation(pod, POD_NETWORKS).and_then(|text| PodView::read_pod_networks(text).ok()).unwrap_or_default();
+    let entries =
+        annotation(pod, POD_NETWORKS).and_then(|text| PodView::read_pod_networks(text).ok()).unwrap_or_default();
     for (key, entry) in entries {
         let ips: Vec<IpAddr> = entry.ips.iter().map(|ip| ip.addr()).collect();
         if key == "default" {
@@ -33,7 +34,10 @@ pub(crate) fn of_pod(pod: &Value, name: &PodRef, declared: &Declared, naming: &N
         }
     }
     // Networks of other plugins are known to network-status only.
-    for entry in annotation(pod, NETWORK_STATUS).and_then(|text| serde_json::from_str::<Vec<StatusEntry>>(text).ok()).unwrap_or_default() {
+    for entry in annotation(pod, NETWORK_STATUS)
+        .and_then(|text| serde_json::from_str::<Vec<StatusEntry>>(text).ok())
+        .unwrap_or_default()
+    {
         if let Some(network) = network_by_key(&entry.name, name, declared, naming) {
             let known = addresses.secondary.contains_key(&network) || addresses.network.as_ref() == Some(&network);
             if !known && !entry.ips.is_empty() {
@@ -66,7 +70,11 @@ impl Add for PodAddresses {
 pub(crate) fn status_ips(pod: &Value) -> Vec<IpAddr> {
     let listed = pod["status"]["podIPs"].as_array().into_iter().flatten().filter_map(|entry| entry["ip"].as_str());
     let ips: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
-    if ips.is_empty() { pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()).into_iter().collect() } else { ips }
+    if ips.is_empty() {
+        pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()).into_iter().collect()
+    } else {
+        ips
+    }
 }
 
 fn network_of(name: &PodRef, declared: &Declared) -> Option<NetworkId> {
@@ -81,7 +89,8 @@ fn network_by_key(key: &str, name: &PodRef, declared: &Declared, naming: &Naming
     let (namespace, attachment) = key.split_once('/')?;
     let namespace = naming.world(namespace).unwrap_or(&name.namespace);
     let network = declared.networks.iter().find(|network| {
-        naming.attachment(network.id.name()) == attachment && network.namespaces.iter().any(|member| member == namespace)
+        naming.attachment(network.id.name()) == attachment
+            && network.namespaces.iter().any(|member| member == namespace)
     })?;
     Some(network.id.clone())
 }
@@ -105,7 +114,8 @@ mod tests {
     fn read(annotations: Value) -> PodAddresses {
         let declared = Declared::from_manifests(&manifests()).unwrap();
         let naming = Naming::new("k3v9a").knowing(&manifests());
-        let pod = json!({ "metadata": { "annotations": annotations }, "status": { "podIPs": [{ "ip": "10.244.0.9" }] } });
+        let pod =
+            json!({ "metadata": { "annotations": annotations }, "status": { "podIPs": [{ "ip": "10.244.0.9" }] } });
         of_pod(&pod, &PodRef::new("blue", "a"), &declared, &naming)
     }
 

@@ -76,7 +76,8 @@ fn of_object(claim: &Claim, object: &Value, events: &[Value], naming: &Naming) -
 }
 
 fn still_there(object: &Value) -> String {
-    let deleting = if object["metadata"]["deletionTimestamp"].is_null() { "not being deleted" } else { "being deleted" };
+    let deleting =
+        if object["metadata"]["deletionTimestamp"].is_null() { "not being deleted" } else { "being deleted" };
     format!("still there, {deleting}, finalizers {}", list(&object["metadata"]["finalizers"]))
 }
 
@@ -116,12 +117,19 @@ fn condition(
     contains(found["message"].as_str().unwrap_or_default(), message_contains, naming).map(|_| tell(found))
 }
 
-fn event(events: &[Value], kind: &str, reason: &str, message_contains: &[String], naming: &Naming) -> Result<String, String> {
+fn event(
+    events: &[Value],
+    kind: &str,
+    reason: &str,
+    message_contains: &[String],
+    naming: &Naming,
+) -> Result<String, String> {
     let matching = events.iter().find(|event| {
         let message = event["message"].as_str().unwrap_or_default();
         event["type"] == kind && event["reason"] == reason && contains(message, message_contains, naming).is_ok()
     });
-    let tell = |event: &Value| format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["message"]));
+    let tell =
+        |event: &Value| format!("{} {}: {}", text(&event["type"]), text(&event["reason"]), text(&event["message"]));
     match matching {
         Some(event) => Ok(tell(event)),
         None if events.is_empty() => Err("no events about it".into()),
@@ -131,7 +139,8 @@ fn event(events: &[Value], kind: &str, reason: &str, message_contains: &[String]
 
 /// Whether a pod's condition `Ready` is `True`.
 pub(crate) fn is_ready(pod: &Value) -> bool {
-    find_condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True") && pod["metadata"]["deletionTimestamp"].is_null()
+    find_condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+        && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 fn ready_without_restart(pod: &Value) -> Result<String, String> {
@@ -170,7 +179,12 @@ pub(crate) fn pod_state(pod: &Value) -> String {
     for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
         let waiting = &status["state"]["waiting"];
         if !waiting.is_null() {
-            parts.push(format!("container {}: {} {}", text(&status["name"]), text(&waiting["reason"]), text(&waiting["message"])));
+            parts.push(format!(
+                "container {}: {} {}",
+                text(&status["name"]),
+                text(&waiting["reason"]),
+                text(&waiting["message"])
+            ));
         }
     }
     parts.retain(|part| !part.is_empty());

@@ -33,7 +33,9 @@ pub(crate) async fn remove(objects: &Objects, roots: Vec<Real>) -> Result<(), Er
     let refused: Vec<Error> =
         join_all(roots.iter().map(|root| objects.delete(root))).await.into_iter().filter_map(Result::err).collect();
     // A kind that is not served has no objects.
-    if let Some(error) = refused.into_iter().find(|error| !matches!(error, Error::UnknownKind { .. }) && !error.is_not_found()) {
+    if let Some(error) =
+        refused.into_iter().find(|error| !matches!(error, Error::UnknownKind { .. }) && !error.is_not_found())
+    {
         return Err(error);
     }
     let waited = join_all(roots.iter().map(async |root| (root, objects.wait_gone(root, DEADLINE).await))).await;

@@ -127,7 +127,12 @@ impl Kube {
         lock(&self.traces).entry(instance.into()).or_default().clone()
     }
 
-    async fn make(&self, spec: &WorldSpec, instance: &str, progress: &UnboundedSender<String>) -> Result<KubeWorld, Error> {
+    async fn make(
+        &self,
+        spec: &WorldSpec,
+        instance: &str,
+        progress: &UnboundedSender<String>,
+    ) -> Result<KubeWorld, Error> {
         let naming = Naming::new(&prefix(&self.run, instance)).knowing(&spec.manifests);
         let injection = Injection {
             run: self.run.clone(),

@@ -81,7 +81,8 @@ pub(crate) async fn client(connect: &Connect) -> Result<(Client, String, String)
     config.connect_timeout = Some(FIRST_ANSWER);
     // Control streams are silent for as long as nothing is asked.
     config.read_timeout = None;
-    let client = Client::try_from(config).map_err(|source| Error::Client { address: address.clone(), source: Box::new(source) })?;
+    let client = Client::try_from(config)
+        .map_err(|source| Error::Client { address: address.clone(), source: Box::new(source) })?;
     Ok((client, address, context))
 }
 
@@ -90,7 +91,9 @@ async fn config(connect: &Connect) -> Result<(Config, String), Error> {
         Some(path) => read(path)?,
         None => match Kubeconfig::read() {
             Ok(kubeconfig) => kubeconfig,
-            Err(KubeconfigError::ReadConfig(source, path)) if connect.context.is_some() || std::env::var_os("KUBECONFIG").is_some() => {
+            Err(KubeconfigError::ReadConfig(source, path))
+                if connect.context.is_some() || std::env::var_os("KUBECONFIG").is_some() =>
+            {
                 return Err(Error::KubeconfigFile { path, source });
             }
             Err(KubeconfigError::ReadConfig(..) | KubeconfigError::FindPath) => {
@@ -172,7 +175,8 @@ async fn nodes(client: &Client) -> Result<Vec<NodeInfo>, Error> {
 
 fn is_schedulable(node: &Node) -> bool {
     let spec = node.spec.clone().unwrap_or_default();
-    let tainted = spec.taints.into_iter().flatten().any(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute");
+    let tainted =
+        spec.taints.into_iter().flatten().any(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute");
     let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ready && !tainted && !spec.unschedulable.unwrap_or(false)
@@ -180,7 +184,8 @@ fn is_schedulable(node: &Node) -> bool {
 
 fn node_info(node: &Node) -> NodeInfo {
     let addresses = node.status.iter().filter_map(|status| status.addresses.as_ref()).flatten();
-    let internal = addresses.filter(|address| address.type_ == "InternalIP").filter_map(|address| address.address.parse().ok());
+    let internal =
+        addresses.filter(|address| address.type_ == "InternalIP").filter_map(|address| address.address.parse().ok());
     let hostname = node.labels().get("kubernetes.io/hostname").cloned().unwrap_or_else(|| node.name_any());
     NodeInfo { name: node.name_any(), hostname, addresses: internal.collect() }
 }
@@ -223,7 +228,12 @@ async fn external(client: &Client) -> Result<Option<Pod>, Error> {
 
 async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
     let serves = async |api_version: &str, kind: &str| {
-        let object = Real { api_version: api_version.into(), kind: kind.into(), namespace: Some("default".into()), name: "x".into() };
+        let object = Real {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: Some("default".into()),
+            name: "x".into(),
+        };
         objects.api(&object).await.is_ok()
     };
     let mut features = BTreeSet::new();
@@ -257,7 +267,9 @@ async fn plugin_versions(client: &Client) -> BTreeMap<String, String> {
     let Ok(pods) = Api::<Pod>::all(client.clone()).list(&params).await else { return BTreeMap::new() };
     let Some(pod) = pods.items.into_iter().next() else { return BTreeMap::new() };
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let ask = async |command: &[&str]| timeout(VERSION_TIMEOUT, first_line(&api, &pod.name_any(), command)).await.ok().flatten();
+    let ask = async |command: &[&str]| {
+        timeout(VERSION_TIMEOUT, first_line(&api, &pod.name_any(), command)).await.ok().flatten()
+    };
     let (ovn, ovs) = tokio::join!(ask(&["ovn-nbctl", "--version"]), ask(&["ovs-vsctl", "--version"]));
     let mut versions = BTreeMap::new();
     let last_word = |line: String| line.split_whitespace().last().map(str::to_owned);

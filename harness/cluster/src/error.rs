@@ -19,7 +19,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is no kubeconfig at all.
-    #[error("no kubeconfig: neither KUBECONFIG nor ~/.kube/config names one, and this is no pod; give one with --kubeconfig")]
+    #[error(
+        "no kubeconfig: neither KUBECONFIG nor ~/.kube/config names one, and this is no pod; give one with --kubeconfig"
+    )]
     NoKubeconfig,
     /// It does not have the context.
     #[error("kubeconfig has no context `{context}`; it has {known}")]

@@ -38,7 +38,10 @@ async fn pod_object(world: &KubeWorld, pod: &PodRef) -> Vec<String> {
             notes.push(format!("{real}: on {node}, {}, podIPs {}", pod_state(&object), addresses.join(", ")));
             for key in [POD_NETWORKS, NETWORK_STATUS] {
                 let value = annotation(&object, key).unwrap_or("not there");
-                notes.push(format!("{real}: annotation {key}: {}", value.split_whitespace().collect::<Vec<_>>().join(" ")));
+                notes.push(format!(
+                    "{real}: annotation {key}: {}",
+                    value.split_whitespace().collect::<Vec<_>>().join(" ")
+                ));
             }
         }
         Ok(None) => notes.push(format!("{real}: not there")),
@@ -93,7 +96,8 @@ fn tell_facts(facts: &Facts) -> String {
         found.map_or_else(|| format!("#{index}"), |interface| interface.name.clone())
     };
     let interfaces = facts.interfaces.iter().filter(|interface| interface.name != "lo").map(|interface| {
-        let addresses: Vec<String> = interface.addresses.iter().map(|a| format!("{}/{}", a.address, a.prefix)).collect();
+        let addresses: Vec<String> =
+            interface.addresses.iter().map(|a| format!("{}/{}", a.address, a.prefix)).collect();
         let state = if interface.up { "up" } else { "down" };
         format!("{} {state} mtu {} {} {}", interface.name, interface.mtu, interface.mac, addresses.join(" "))
     });
@@ -104,7 +108,8 @@ fn tell_facts(facts: &Facts) -> String {
         });
         format!("{} {}/{}{}", route.kind, route.destination, route.prefix, hops.collect::<String>())
     });
-    let neighbours = facts.neighbours.iter().map(|n| format!("{} {} {} {}", n.address, name(n.interface), n.mac, n.state));
+    let neighbours =
+        facts.neighbours.iter().map(|n| format!("{} {} {} {}", n.address, name(n.interface), n.mac, n.state));
     let join = |parts: Vec<String>| parts.join("; ");
     format!(
         "interfaces: {} | routes: {} | neighbours: {}",

@@ -32,7 +32,8 @@ impl Injection {
         match real["kind"].as_str() {
             Some("Namespace") => {
                 // The agent's raw capture needs NET_RAW, which stricter levels forbid.
-                labels_of(&mut real).map(|labels| labels.insert("pod-security.kubernetes.io/enforce".into(), "privileged".into()));
+                labels_of(&mut real)
+                    .map(|labels| labels.insert("pod-security.kubernetes.io/enforce".into(), "privileged".into()));
             }
             Some("Pod") => self.pod(&mut real).map_err(|text| problem(&text))?,
             _ => {}
@@ -48,7 +49,8 @@ impl Injection {
             pod["spec"]["nodeSelector"]["kubernetes.io/hostname"] = node.into();
         }
         let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
-        let Some(probe) = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER) else {
+        let Some(probe) = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER)
+        else {
             return Ok(());
         };
         equip(probe, self.image.as_deref())?;
@@ -155,7 +157,9 @@ mod tests {
         assert_eq!(error.to_string(), "manifest of Pod a: label udn-conformance.io/node must be a number");
         let mut odd = pod("0");
         odd["spec"]["volumes"] = json!("none");
-        assert!(injection().manifest(&Naming::new("x"), &odd).unwrap_err().to_string().contains("volumes must be a list"));
+        assert!(
+            injection().manifest(&Naming::new("x"), &odd).unwrap_err().to_string().contains("volumes must be a list")
+        );
     }
 
     #[test]

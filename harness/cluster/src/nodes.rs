@@ -129,8 +129,16 @@ impl Outposts {
 
     fn external_link(&self, pod: &Pod) -> Exec {
         let pods = Api::namespaced(self.client(), &pod.namespace().unwrap_or_default());
-        let container = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.clone());
-        Exec::new(pods, &pod.name_any(), pod.uid(), container.as_deref(), &self.external_directory(pod), self.uploads.clone())
+        let container =
+            pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.clone());
+        Exec::new(
+            pods,
+            &pod.name_any(),
+            pod.uid(),
+            container.as_deref(),
+            &self.external_directory(pod),
+            self.uploads.clone(),
+        )
     }
 
     /// The pod outlives the run and may serve another at the same time: the agent lives in a directory of the run's own.
@@ -150,7 +158,10 @@ impl Outposts {
             .await?;
         let slots = u8::try_from(self.nodes.len()).unwrap_or(u8::MAX);
         let manifests = (0..slots).map(|slot| self.pod(&namespace, slot)).collect::<Result<Vec<_>, _>>()?;
-        futures::future::try_join_all(manifests.iter().map(|manifest| crate::provision::apply_pod(&self.objects, manifest))).await?;
+        futures::future::try_join_all(
+            manifests.iter().map(|manifest| crate::provision::apply_pod(&self.objects, manifest)),
+        )
+        .await?;
         let keys: Vec<_> = (0..slots).map(|slot| ((namespace.clone(), node_identity(slot)), None)).collect();
         watch.wait_ready(&keys, self.deadline).await?;
         let attached = (0..slots).map(|slot| self.attach(&namespace, slot));
@@ -189,7 +200,8 @@ impl Outposts {
         for (transport, wire) in [(Transport::Tcp, Wire::Tcp), (Transport::Udp, Wire::Udp)] {
             let identity = format!("{}/{}", self.run, node_identity(slot));
             let port = listen_somewhere(&station.agent, wire, &identity).await;
-            ports.insert(transport, port.map_err(|source| Error::Agent { pod: format!("{namespace}/{name}"), source })?);
+            ports
+                .insert(transport, port.map_err(|source| Error::Agent { pod: format!("{namespace}/{name}"), source })?);
         }
         Ok((station, ports))
     }

@@ -114,7 +114,9 @@ impl Objects {
         let patch = json!({ "metadata": { field: { key: value } } });
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let attempted = || format!("set {field} {key} of {object}");
-        api.patch(&object.name, &params, &Patch::Merge(&patch)).await.map_err(|error| Error::api(attempted(), error))?;
+        api.patch(&object.name, &params, &Patch::Merge(&patch))
+            .await
+            .map_err(|error| Error::api(attempted(), error))?;
         Ok(())
     }
 

@@ -87,13 +87,20 @@ impl PodWatch {
     }
 
     fn late(&self, (namespace, name): &Key, waiting: usize, after: Duration) -> Error {
-        let last = self.get(&(namespace.clone(), name.clone())).map_or_else(|| "it is not there".into(), |pod| pod_state(&pod));
+        let last = self
+            .get(&(namespace.clone(), name.clone()))
+            .map_or_else(|| "it is not there".into(), |pod| pod_state(&pod));
         let others = if waiting > 1 { format!(" (and {} more)", waiting - 1) } else { String::new() };
         Error::Deadline { awaited: format!("pod {namespace}/{name}{others} to be Ready"), after, last }
     }
 }
 
-async fn follow(api: Api<DynamicObject>, config: watcher::Config, known: Arc<Mutex<Known>>, teller: watch::Sender<u64>) {
+async fn follow(
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+    known: Arc<Mutex<Known>>,
+    teller: watch::Sender<u64>,
+) {
     let mut events = std::pin::pin!(watch_objects(api, config).default_backoff());
     let mut listed: Option<Known> = None;
     while let Some(event) = events.next().await {

@@ -159,7 +159,8 @@ mod tests {
     #[case("k3v9b/blue/a", "k3v9b/blue/a")]
     #[case("zzzza/blue/a", "zzzza/blue/a")]
     fn identities_of_other_runs_stay_strange(#[case] identity: &str, #[case] peer: &str) {
-        let open = Open { identity: Some(identity.into()), seen_as: Some("[::ffff:10.0.0.1]:9".parse().unwrap()), rtt_us: 5 };
+        let open =
+            Open { identity: Some(identity.into()), seen_as: Some("[::ffff:10.0.0.1]:9".parse().unwrap()), rtt_us: 5 };
         let expected = Outcome::Open { peer: Some(peer.into()), source: Some("10.0.0.1".parse().unwrap()), rtt_us: 5 };
         assert_eq!(outcome(result(Seen::Open(open)), &["k3v9a/".into(), "k3v9/".into()]), expected);
     }

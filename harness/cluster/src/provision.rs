@@ -55,7 +55,8 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     let of = |wanted: Stage| -> Vec<(Real, &Value)> {
         objects.iter().filter(|(object, _)| stage(object) == wanted).cloned().collect()
     };
-    let (namespaces, networks, others, pods) = (of(Stage::Namespaces), of(Stage::Networks), of(Stage::Others), of(Stage::Pods));
+    let (namespaces, networks, others, pods) =
+        (of(Stage::Namespaces), of(Stage::Networks), of(Stage::Others), of(Stage::Pods));
     // Before the requests are sent: what is half made has to be found by the clean-up, too.
     objects.iter().for_each(|(object, _)| world.remember(object));
 
@@ -65,11 +66,14 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     at_most(REQUESTS, networks.iter().map(|(network, _)| wait_network(&world.objects, network)).collect()).await?;
     progress(format!("{} networks", networks.len()));
     apply_all(&world.objects, &others).await?;
-    let applied = at_most(REQUESTS, pods.iter().map(|(_, manifest)| apply_pod(&world.objects, manifest)).collect()).await?;
+    let applied =
+        at_most(REQUESTS, pods.iter().map(|(_, manifest)| apply_pod(&world.objects, manifest)).collect()).await?;
     let keys: Vec<_> = pods
         .iter()
         .zip(applied)
-        .map(|((pod, _), applied)| ((pod.namespace.clone().unwrap_or_default(), pod.name.clone()), applied.metadata.uid))
+        .map(|((pod, _), applied)| {
+            ((pod.namespace.clone().unwrap_or_default(), pod.name.clone()), applied.metadata.uid)
+        })
         .collect();
     wait_pods(world, &keys).await?;
     progress(format!("{} pods ready", pods.len()));
@@ -125,7 +129,8 @@ pub(crate) async fn wait_pods(world: &KubeWorld, keys: &[(crate::pods::Key, Opti
         Err(error) => error,
     };
     let Error::Deadline { awaited, after, last } = error else { return Err(error) };
-    let named = keys.iter().map(|(key, _)| key).find(|(namespace, name)| awaited.contains(&format!("{namespace}/{name}")));
+    let named =
+        keys.iter().map(|(key, _)| key).find(|(namespace, name)| awaited.contains(&format!("{namespace}/{name}")));
     let event = match named {
         Some((namespace, name)) => last_event(&world.objects, namespace, name).await,
         None => None,
@@ -135,7 +140,8 @@ pub(crate) async fn wait_pods(world: &KubeWorld, keys: &[(crate::pods::Key, Opti
 }
 
 async fn last_event(objects: &Objects, namespace: &str, name: &str) -> Option<String> {
-    let pod = Real { api_version: "v1".into(), kind: "Pod".into(), namespace: Some(namespace.into()), name: name.into() };
+    let pod =
+        Real { api_version: "v1".into(), kind: "Pod".into(), namespace: Some(namespace.into()), name: name.into() };
     let events = objects.events(&pod).await.ok()?;
     // A warning says more than the `Normal` one that may have followed it.
     let event = events.iter().rev().find(|event| event["type"] == "Warning").or_else(|| events.last())?;

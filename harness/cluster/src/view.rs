@@ -18,7 +18,9 @@ pub(crate) fn outside(pod: &Value) -> Result<PodView, String> {
         None => return Err(format!("the pod has no annotation {POD_NETWORKS}")),
     };
     let network_status = match annotation(pod, NETWORK_STATUS) {
-        Some(text) => serde_json::from_str::<Vec<StatusEntry>>(text).map_err(|error| format!("{NETWORK_STATUS}: {error}"))?,
+        Some(text) => {
+            serde_json::from_str::<Vec<StatusEntry>>(text).map_err(|error| format!("{NETWORK_STATUS}: {error}"))?
+        }
         None => Vec::new(),
     };
     Ok(PodView { pod_networks, network_status, ..PodView::default() })
@@ -96,8 +98,10 @@ mod tests {
         assert_eq!(view.interfaces.len(), 1);
         assert_eq!(view.interfaces[0].mac, "0a:58:0a:00:00:05");
         assert_eq!(view.interfaces[0].addresses, ["10.0.0.5/16".parse::<IpNet>().unwrap()]);
-        let default = Route { family: Family::V4, to: None, via: Some("10.0.0.1".parse().unwrap()), dev: "ovn-udn1".into() };
-        let direct = Route { family: Family::V4, to: Some("10.0.0.0/16".parse().unwrap()), via: None, dev: "ovn-udn1".into() };
+        let default =
+            Route { family: Family::V4, to: None, via: Some("10.0.0.1".parse().unwrap()), dev: "ovn-udn1".into() };
+        let direct =
+            Route { family: Family::V4, to: Some("10.0.0.0/16".parse().unwrap()), via: None, dev: "ovn-udn1".into() };
         assert_eq!(view.routes, [default, direct]);
     }
 

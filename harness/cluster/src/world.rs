@@ -32,7 +32,7 @@ use crate::pods::{Key, PodWatch};
 use crate::{act, addresses, evidence, probes, view};
 
 /// How long an agent may take to look around.
-const FACTS_PATIENCE: Duration = Duration::from_secs(6);
+const FACTS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An agent and what has arrived at it.
 #[derive(Debug)]
@@ -87,7 +87,8 @@ impl Traces {
     /// What does not go with a namespace of the run: namespaces, cluster-scoped objects, guests in others' namespaces.
     pub(crate) fn roots(&self) -> Vec<Real> {
         let all = lock(&self.0);
-        let namespaces: BTreeSet<&String> = all.iter().filter(|(_, kind, _, _)| kind == "Namespace").map(|(.., name)| name).collect();
+        let namespaces: BTreeSet<&String> =
+            all.iter().filter(|(_, kind, _, _)| kind == "Namespace").map(|(.., name)| name).collect();
         all.iter()
             .filter(|(_, _, namespace, _)| namespace.as_ref().is_none_or(|namespace| !namespaces.contains(namespace)))
             .map(|(api_version, kind, namespace, name)| Real {
@@ -231,9 +232,11 @@ impl KubeWorld {
                 Err(error @ AgentError::Exec(_)) => Err(Outcome::Unresolved { why: format!("agent in {pod} {error}") }),
                 Err(error) => Err(probes::failure(&error)),
             },
-            VantagePoint::Node(slot) => {
-                self.outposts.node(*slot).await.map_err(|why| Outcome::AgentFailed { why: format!("{}: {why}", node_identity(*slot)) })
-            }
+            VantagePoint::Node(slot) => self
+                .outposts
+                .node(*slot)
+                .await
+                .map_err(|why| Outcome::AgentFailed { why: format!("{}: {why}", node_identity(*slot)) }),
             VantagePoint::External => self.outposts.external().await.map_err(|why| Outcome::AgentFailed { why }),
         }
     }
@@ -328,14 +331,17 @@ impl World for KubeWorld {
             let inside = asked.contains(&pod.pod);
             (pod.pod.clone(), self.view_of(&pod.pod, inside).await)
         });
-        let looked: BTreeMap<PodRef, Result<PodView, String>> = futures::future::join_all(looked).await.into_iter().collect();
+        let looked: BTreeMap<PodRef, Result<PodView, String>> =
+            futures::future::join_all(looked).await.into_iter().collect();
         let views: BTreeMap<PodRef, PodView> =
             looked.iter().filter_map(|(pod, view)| Some((pod.clone(), view.as_ref().ok()?.clone()))).collect();
         let scene = Scene { world: declared, naming: &self.naming, views: &views };
         questions
             .iter()
             .map(|question| {
-                let pod = declared.pod(&question.pod).ok_or_else(|| Trouble(format!("no pod {} is declared", question.pod)))?;
+                let pod = declared
+                    .pod(&question.pod)
+                    .ok_or_else(|| Trouble(format!("no pod {} is declared", question.pod)))?;
                 if let Some(Err(why)) = looked.get(&question.pod) {
                     return Err(Trouble(why.clone()));
                 }

@@ -4,8 +4,8 @@
 //! * [`host`]: the lab seen from outside: start, stop, status, commands inside
 //! * `inside`: the lab's main process: API server, controllers, node agents, network
 //! * [`control`]: what a running lab answers
-//! * [`pki`]: certificates
 //! * [`error`]: what can go wrong, with its remedy
+//! * [`pki`]: one authority per lab, its servers and clients
 
 pub mod control;
 pub mod error;

@@ -14,7 +14,7 @@ use crate::cluster::{Arrivals, Packet, Shot, Trouble, World};
 use crate::judge::FarSide;
 
 /// How long an agent is waited for when asked what arrived: a stream that was cut has to be attached to again.
-const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+const ASK_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What arrived at the targets of a phase.
 #[derive(Debug, Default)]
@@ -81,7 +81,11 @@ impl Sightings {
         known: &HashSet<IpAddr>,
     ) -> FarSide {
         let Some(seen) = self.seen.get(target) else { return FarSide::Unknown { why: "never asked".into() } };
-        let source = if shot.transport == Transport::Tcp { seen.syn(shot, local, known) } else { seen.nonces.get(&shot.nonce).copied() };
+        let source = if shot.transport == Transport::Tcp {
+            seen.syn(shot, local, known)
+        } else {
+            seen.nonces.get(&shot.nonce).copied()
+        };
         // A packet that was seen was seen, whatever else was lost.
         if source.is_some() {
             let witness = seen.witness.unwrap_or(Witness::None);
@@ -135,7 +139,9 @@ impl Seen {
 async fn ask(world: &dyn World, target: &Target, since: Option<u64>) -> Result<Arrivals, Trouble> {
     match timeout(ASK_TIMEOUT, world.arrivals(target, since)).await {
         Ok(answer) => answer,
-        Err(_) => Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", ASK_TIMEOUT.as_secs()))),
+        Err(_) => {
+            Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", ASK_TIMEOUT.as_secs())))
+        }
     }
 }
 
@@ -151,7 +157,14 @@ mod tests {
 
     fn shot(transport: Transport, source_port: Option<u16>) -> Shot {
         let port = transport.has_ports().then_some(8080);
-        Shot { nonce: 42, transport, to: "10.0.0.2".parse().unwrap(), port, source_port, timeout: Duration::from_secs(2) }
+        Shot {
+            nonce: 42,
+            transport,
+            to: "10.0.0.2".parse().unwrap(),
+            port,
+            source_port,
+            timeout: Duration::from_secs(2),
+        }
     }
 
     fn packet(transport: Transport, source: &str, destination: &str, nonce: Option<u64>) -> Packet {

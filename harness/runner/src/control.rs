@@ -45,11 +45,13 @@ impl<'a> Controls<'a> {
     pub(crate) fn find(&self, target: &Target, resolved: &Resolved) -> Result<Found, String> {
         let wire = format!("{}/{}", resolved.transport, resolved.family);
         let vantage = self.vantage.get(&(&resolved.from, resolved.transport, resolved.family));
-        let vantage = vantage.ok_or_else(|| format!("in the same round {} reached nobody else over {wire}", resolved.from))?;
+        let vantage =
+            vantage.ok_or_else(|| format!("in the same round {} reached nobody else over {wire}", resolved.from))?;
         let key = |target| (target, resolved.transport, resolved.port, resolved.family);
         let listener = self.listener.get(&key(target.clone())).or_else(|| self.pod.get(&key(anywhere(target))));
         let port = resolved.port.map_or_else(String::new, |port| format!(" port {port}"));
-        let listener = listener.ok_or_else(|| format!("in the same round nobody reached {target}{port} over {wire}"))?;
+        let listener =
+            listener.ok_or_else(|| format!("in the same round nobody reached {target}{port} over {wire}"))?;
         Ok(Found { vantage: (*vantage).clone(), listener: (*listener).clone() })
     }
 }

@@ -23,6 +23,8 @@ use crate::cluster::{
 pub(crate) enum Reply {
     /// Somebody answers at once, and it arrives at the target.
     Open(&'static str),
+    /// The same, after a second and a half.
+    Slow(&'static str),
     /// An echo reply from the target.
     Echo,
     /// An echo reply from somebody else.
@@ -92,7 +94,8 @@ impl Fake {
 /// Pods a and b of blue, a of green: 10.0.0.1, 10.0.0.2, 10.1.0.1.
 pub(crate) fn book() -> AddressBook {
     let mut book = AddressBook::default();
-    for (namespace, name, address) in [("blue", "a", "10.0.0.1"), ("blue", "b", "10.0.0.2"), ("green", "a", "10.1.0.1")] {
+    for (namespace, name, address) in [("blue", "a", "10.0.0.1"), ("blue", "b", "10.0.0.2"), ("green", "a", "10.1.0.1")]
+    {
         let network = NetworkId::Udn { namespace: namespace.into(), name: "net".into() };
         let primary = vec![address.parse().unwrap()];
         book.pods.insert(
@@ -167,11 +170,16 @@ impl FakeWorld {
         *nth += 1;
         let seen = Seen { actions: state.actions, ..seen };
         let reply = (self.script)(&seen);
-        if matches!(reply, Reply::Open(_) | Reply::Echo | Reply::Leak) {
+        if matches!(reply, Reply::Open(_) | Reply::Slow(_) | Reply::Echo | Reply::Leak) {
             let destination = SocketAddr::new(shot.to, shot.port.unwrap_or(0));
             let nonce = (shot.transport != udn_model::words::Transport::Tcp).then_some(shot.nonce);
             let source = local(from, shot);
-            state.arrived.entry(shot.to).or_default().push(Packet { transport: shot.transport, source, destination, nonce });
+            state.arrived.entry(shot.to).or_default().push(Packet {
+                transport: shot.transport,
+                source,
+                destination,
+                nonce,
+            });
         }
         reply
     }
@@ -203,6 +211,10 @@ impl World for FakeWorld {
             let open = |peer: Option<&str>| Outcome::Open { peer: peer.map(str::to_owned), source: None, rtt_us: 100 };
             let outcome = match self.reply(from, &shot) {
                 Reply::Open(peer) => open(Some(peer)),
+                Reply::Slow(peer) => {
+                    sleep(Duration::from_millis(1500)).await;
+                    Outcome::Open { peer: Some(peer.into()), source: None, rtt_us: 1_500_000 }
+                }
                 Reply::Echo | Reply::EchoElsewhere => open(None),
                 Reply::Silence | Reply::Leak => {
                     sleep(shot.timeout).await;

@@ -227,7 +227,10 @@ impl History {
             Meaning::Judged(Judged::Match) => (Verdict::Error, String::new()),
         };
         // A cell that somebody got through stays a failure although the harness lost its tools in the end.
-        if verdict == Verdict::Error && self.forbidden && let Some((at_ms, violation)) = self.violations.last() {
+        if verdict == Verdict::Error
+            && self.forbidden
+            && let Some((at_ms, violation)) = self.violations.last()
+        {
             return conclusion(Verdict::Fail, format!("{violation} (at {at_ms} ms); then {why}"));
         }
         let why = if self.matched > 0 { format!("{why}; {tally}, never settled within {seconds} s") } else { why };
@@ -245,7 +248,8 @@ const fn conclusion(verdict: Verdict, reason: String) -> Conclusion {
 fn tell(events: &[(i64, String)]) -> String {
     let Some((_, first)) = events.first() else { return String::new() };
     let times: Vec<String> = events.iter().take(TIMES_TOLD).map(|(at_ms, _)| format!("{at_ms}")).collect();
-    let more = if events.len() > TIMES_TOLD { format!(" and {} more", events.len() - TIMES_TOLD) } else { String::new() };
+    let more =
+        if events.len() > TIMES_TOLD { format!(" and {} more", events.len() - TIMES_TOLD) } else { String::new() };
     format!("{first} (at {} ms{more})", times.join(", "))
 }
 
@@ -339,7 +343,10 @@ mod tests {
     fn reasons_name_times() {
         assert_eq!(history("vvmmm", true, false).conclude(&DONE).reason, "a window: open (at 0, 1000 ms)");
         assert_eq!(history("mmmxmmm", true, false).conclude(&DONE).reason, "had settled, then: mismatch (at 3000 ms)");
-        assert_eq!(history("mx", true, false).conclude(&DONE).reason, "mismatch; matched in 1 of 2 rounds, never settled within 30 s");
+        assert_eq!(
+            history("mx", true, false).conclude(&DONE).reason,
+            "mismatch; matched in 1 of 2 rounds, never settled within 30 s"
+        );
         assert_eq!(history("u", true, false).conclude(&DONE).reason, "no control: nobody reached it");
     }
 
@@ -353,15 +360,23 @@ mod tests {
     #[test]
     fn what_was_watched_counts_only_when_it_got_through() {
         let mut history = History::new(3, true, false);
-        let at = |at_ms, outcome, judged| Observation { at_ms, outcome, arrived: false, meaning: Meaning::Judged(judged) };
+        let at =
+            |at_ms, outcome, judged| Observation { at_ms, outcome, arrived: false, meaning: Meaning::Judged(judged) };
         history.watched(at(-300, Outcome::TimedOut, Judged::Match));
         for n in 0..3 {
             history.observe(at(n, Outcome::TimedOut, Judged::Match));
         }
         assert_eq!(history.conclude(&DONE).verdict, Verdict::Pass);
         assert_eq!(history.attempts().len(), 2, "before and after stay apart");
-        history.watched(at(-200, Outcome::Open { peer: None, source: None, rtt_us: 1 }, Judged::Violation("open".into())));
+        history.watched(at(
+            -200,
+            Outcome::Open { peer: None, source: None, rtt_us: 1 },
+            Judged::Violation("open".into()),
+        ));
         let conclusion = history.conclude(&DONE);
-        assert_eq!((conclusion.verdict, conclusion.reason.as_str()), (Verdict::Unstable, "a window: open (at -200 ms)"));
+        assert_eq!(
+            (conclusion.verdict, conclusion.reason.as_str()),
+            (Verdict::Unstable, "a window: open (at -200 ms)")
+        );
     }
 }

@@ -137,7 +137,9 @@ fn reach(wanted: &str, introduces: bool, outcome: &Outcome, far: &FarSide) -> Ju
     match peer {
         Some(peer) if peer == wanted => Judged::Match,
         Some(peer) => Judged::Violation(format!("wrong peer: answered by {peer}, not by {wanted}")),
-        None if introduces => Judged::Mismatch(format!("accepted, but nobody said within the timeout that he is {wanted}")),
+        None if introduces => {
+            Judged::Mismatch(format!("accepted, but nobody said within the timeout that he is {wanted}"))
+        }
         // An echo reply carries no identity: only the capture at the right pod can tell that it was he who answered.
         None if far.surely_absent() => {
             Judged::Violation(format!("wrong peer: somebody answered, but nothing arrived at {wanted}"))
@@ -154,7 +156,9 @@ fn closed(outcome: &Outcome, far: &FarSide) -> Judged {
     match far {
         FarSide::Seen { arrived: true, source, .. } => {
             let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
-            Judged::Violation(format!("one-way leak: the probe arrived at the target{source}, though its sender saw: {outcome}"))
+            Judged::Violation(format!(
+                "one-way leak: the probe arrived at the target{source}, though its sender saw: {outcome}"
+            ))
         }
         FarSide::Unknown { why } => Judged::Harness(format!("arrivals at the target are not known: {why}")),
         FarSide::Seen { .. } | FarSide::NotAsked => Judged::Match,
@@ -266,8 +270,12 @@ mod tests {
 
     #[test]
     fn a_leak_says_what_happened_on_both_sides() {
-        let far = FarSide::Seen { witness: Witness::RawCapture, arrived: true, source: Some("10.0.0.9".parse().unwrap()) };
+        let far =
+            FarSide::Seen { witness: Witness::RawCapture, arrived: true, source: Some("10.0.0.9".parse().unwrap()) };
         let Judged::Violation(text) = judge(&Wanted::Closed, &Outcome::TimedOut, &far) else { panic!("no violation") };
-        assert_eq!(text, "one-way leak: the probe arrived at the target from 10.0.0.9, though its sender saw: timed out");
+        assert_eq!(
+            text,
+            "one-way leak: the probe arrived at the target from 10.0.0.9, though its sender saw: timed out"
+        );
     }
 }

@@ -13,8 +13,8 @@
 //!
 //! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
 //! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
-//! `resolve` turns names into addresses, `ports` hands out source ports, `budget` adds up where time went, `emit`
-//! stamps events.
+//! `resolve` turns names into addresses, `ports` hands out source ports, `window` limits what is on its way, `budget` adds
+//! up where time went, `emit` stamps events.
 
 mod arrivals;
 mod budget;
@@ -31,6 +31,7 @@ mod round;
 pub mod run;
 mod scenario;
 mod watch;
+mod window;
 
 #[cfg(test)]
 mod fake;

@@ -27,7 +27,8 @@ pub struct Options {
     pub hold: Duration,
     /// How long a probe that must not get through is waited for. At least 2 s: a lost SYN is sent again after 1 s.
     pub deny_timeout: Duration,
-    /// How long a probe that must get through is waited for.
+    /// How long a probe that must get through is waited for. Longer than a denied one: it costs nothing while all is well,
+    /// and a busy machine is no broken network.
     pub open_timeout: Duration,
     /// Rounds start at least this far apart; they overlap while only denied probes are waited for.
     pub round_interval: Duration,
@@ -41,7 +42,7 @@ pub struct Options {
     pub world_concurrency: usize,
     /// Worlds alive at once.
     pub worlds_alive: usize,
-    /// Probes that may be in flight at once, all worlds together: a lab on two cores drops packets beyond.
+    /// Probes that may be on their way at once at most, all worlds together; fewer while answers are slow.
     pub probes_in_flight: usize,
     /// For the whole run; what is not judged by then is an error.
     pub deadline: Option<Duration>,
@@ -58,14 +59,14 @@ impl Default for Options {
             settle_deadline: Duration::from_secs(30),
             hold: Duration::ZERO,
             deny_timeout: Duration::from_secs(2),
-            open_timeout: Duration::from_millis(2900),
+            open_timeout: Duration::from_secs(6),
             round_interval: Duration::from_millis(500),
             watch_timeout: Duration::from_millis(400),
             keep: Keep::Never,
             seed: 0,
             world_concurrency: 4,
             worlds_alive: 8,
-            probes_in_flight: 4000,
+            probes_in_flight: 2048,
             deadline: None,
             allow: Allow::default(),
             evidence_cells: 20,

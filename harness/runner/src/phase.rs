@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use udn_model::cell::{Cell, Check, Target, VantagePoint};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::observation::{Evidence, Outcome};
-use udn_model::plan::PlannedPhase;
+use udn_model::plan::{PlannedCell, PlannedPhase};
 use udn_model::scenario::Probing;
 use udn_model::verdict::{Counts, Verdict};
 use udn_model::world::{PodRef, World as Declared};
@@ -22,18 +22,23 @@ use crate::cluster::{AddressBook, World};
 use crate::control::Controls;
 use crate::emit::Emitter;
 use crate::history::{Conclusion, Ending, History, Meaning, Observation};
-use crate::judge::{FarSide, Judged, judge};
+use crate::judge::{FarSide, Judged, Wanted, judge};
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::Resolved;
 use crate::round::{Finished, Planned, Round};
 use crate::run::Stop;
 use crate::watch::{self, Log};
+use crate::window::Window;
 
 /// Rounds that are under way at once at most.
 const ROUNDS_AT_ONCE: usize = 8;
 /// Slowest pace of rounds of a matrix that does not settle.
 const SLOWEST: Duration = Duration::from_secs(3);
+/// A tenth of the answers of a round slower than this: lateness says something of the machine, not of the network.
+const OVERLOADED: Duration = Duration::from_secs(1);
+/// How often the settle deadline may pass while there were too few rounds to say anything.
+const PATIENCE: u32 = 3;
 /// How long the collection of evidence may take.
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) emitter: Emitter,
     pub(crate) ports: Arc<Ports>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) window: Arc<Window>,
     pub(crate) stop: Stop,
 }
 
@@ -56,6 +61,27 @@ pub(crate) struct Name<'a> {
     pub(crate) phase: &'a str,
 }
 
+/// Which checks were expected to be open when last they were made.
+#[derive(Debug, Default)]
+pub(crate) struct Before(HashMap<String, bool>);
+
+impl Before {
+    /// Takes a phase's expectations over.
+    pub(crate) fn note(&mut self, phase: &PlannedPhase) {
+        for PlannedCell { cell, .. } in &phase.cells {
+            self.0.insert(key(&cell.check), !cell.expectation.is_negative());
+        }
+    }
+
+    fn was_open(&self, cell: &Cell) -> bool {
+        self.0.get(&key(&cell.check)).copied().unwrap_or(false)
+    }
+}
+
+fn key(check: &Check) -> String {
+    format!("{check:?}")
+}
+
 /// What became of a phase.
 #[derive(Debug, Default)]
 pub(crate) struct Outline {
@@ -65,11 +91,17 @@ pub(crate) struct Outline {
     pub(crate) broken: Option<String>,
 }
 
-/// Runs a phase in a world.
-pub(crate) async fn run(shared: &Shared, world: &Arc<dyn World>, name: Name<'_>, planned: &PlannedPhase) -> Outline {
+/// Runs a phase in a world. `before`: what the phases before it left open.
+pub(crate) async fn run(
+    shared: &Shared,
+    world: &Arc<dyn World>,
+    name: Name<'_>,
+    planned: &PlannedPhase,
+    before: &Before,
+) -> Outline {
     let begun = Instant::now();
     let cells: Vec<&Cell> = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell).collect();
-    let mut phase = Phase::new(shared, world, name, planned, cells);
+    let mut phase = Phase::new(shared, world, name, planned, cells, before);
     let broken = match phase.act(planned).await {
         Ok(()) => None,
         Err(why) => Some(why),
@@ -105,7 +137,13 @@ pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, w
         match &cell.skip {
             Some(reason) => skip(shared, &cell.cell, reason, &mut outline.counts),
             None => {
-                finish(shared, &cell.cell, (Verdict::Error, format!("not judged: {why}"), None), vec![], Evidence::default());
+                finish(
+                    shared,
+                    &cell.cell,
+                    (Verdict::Error, format!("not judged: {why}"), None),
+                    vec![],
+                    Evidence::default(),
+                );
                 outline.counts.add(Verdict::Error);
             }
         }
@@ -158,11 +196,21 @@ struct Phase<'a> {
 }
 
 impl<'a> Phase<'a> {
-    fn new(shared: &'a Shared, world: &'a Arc<dyn World>, name: Name<'a>, planned: &PlannedPhase, cells: Vec<&'a Cell>) -> Self {
+    fn new(
+        shared: &'a Shared,
+        world: &'a Arc<dyn World>,
+        name: Name<'a>,
+        planned: &PlannedPhase,
+        cells: Vec<&'a Cell>,
+        before: &Before,
+    ) -> Self {
         let rounds = shared.options.settle_rounds.max(1);
+        // What was open until the phase's actions closed it takes its time to close; that is settling. What was closed,
+        // or is watched from its first packet, must never be open.
+        let closing = |cell: &Cell| planned.probing == Probing::AfterActions && before.was_open(cell);
         let histories = cells
             .iter()
-            .map(|cell| History::new(rounds, cell.rule.is_isolation(), cell.rule.is_control()))
+            .map(|cell| History::new(rounds, cell.rule.is_isolation() && !closing(cell), cell.rule.is_control()))
             .collect();
         Self {
             shared,
@@ -267,7 +315,7 @@ impl<'a> Phase<'a> {
         let mut gate: Option<oneshot::Receiver<()>> = None;
         let mut next_start = Instant::now();
         loop {
-            let overdue = Instant::now() >= self.zero + deadline;
+            let overdue = pace.overdue(self.zero, deadline);
             let launch = !overdue && pace.wants_another(self.zero) && gate.is_none() && rounds.len() < ROUNDS_AT_ONCE;
             if rounds.is_empty() && (overdue || !pace.wants_another(self.zero)) {
                 break;
@@ -281,7 +329,7 @@ impl<'a> Phase<'a> {
                     gate = Some(told);
                     if let Some(round) = self.next_round(pace.launched).await {
                         let (world, declared) = (self.world.clone(), self.declared.clone());
-                        rounds.spawn(round.run(world, declared, self.shared.in_flight.clone(), answered));
+                        rounds.spawn(round.run(world, declared, self.shared.window.clone(), answered));
                     }
                 }
                 _ = async { if let Some(told) = gate.as_mut() { let _ = told.await; } }, if gate.is_some() => gate = None,
@@ -323,23 +371,33 @@ impl<'a> Phase<'a> {
 
     /// Judges every cell of a round. Returns whether all matched.
     async fn judge_round(&mut self, finished: Finished) -> bool {
-        let Finished { number, started, answered, ended, probes, others, known } = finished;
+        let Finished { number, started, answered, slowest_tenth, ended, probes, others, known } = finished;
+        let overloaded = slowest_tenth > OVERLOADED;
         self.spans.add(started, answered, ended);
-        let witnesses: HashSet<Target> = probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
+        let witnesses: HashSet<Target> =
+            probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
         self.sightings.read(&**self.world, witnesses).await;
 
-        let mut judged: Vec<(usize, Outcome, FarSide, Judged, Option<&Resolved>)> = Vec::with_capacity(self.cells.len());
+        let mut judged: Vec<(usize, Outcome, FarSide, Judged, Option<&Resolved>)> =
+            Vec::with_capacity(self.cells.len());
         for (planned, report) in &probes {
             let resolved = &planned.resolved;
             let far = match &resolved.witness {
                 Some(target) => self.sightings.of(target, &planned.shot, report.local, started, &known),
                 None => FarSide::NotAsked,
             };
-            let verdict = judge(&resolved.wanted, &report.outcome, &far);
+            let mut verdict = judge(&resolved.wanted, &report.outcome, &far);
+            if overloaded && matches!(verdict, Judged::Mismatch(_)) && is_late(&resolved.wanted, &report.outcome) {
+                verdict = Judged::Harness(format!(
+                    "{}; but a tenth of the answers of the round took {} ms and more: too much was asked of the machine",
+                    report.outcome,
+                    slowest_tenth.as_millis()
+                ));
+            }
             judged.push((planned.cell, report.outcome.clone(), far, verdict, Some(resolved)));
         }
         for (cell, outcome) in others {
-            let wanted = crate::judge::Wanted::of(&self.cells[cell].expectation);
+            let wanted = Wanted::of(&self.cells[cell].expectation);
             let verdict = match (&outcome, wanted) {
                 (Outcome::Unresolved { why }, _) => Judged::Harness(format!("unresolved: {why}")),
                 (_, Some(wanted)) => judge(&wanted, &outcome, &FarSide::NotAsked),
@@ -390,7 +448,10 @@ impl<'a> Phase<'a> {
         for (cell, at_ms) in std::mem::take(&mut self.early_refusals) {
             let history = &mut self.histories[cell];
             if !history.ever(&Outcome::Refused) {
-                history.violated(at_ms, "refused while the target's listener was not up yet, and never since: it got through".into());
+                history.violated(
+                    at_ms,
+                    "refused while the target's listener was not up yet, and never since: it got through".into(),
+                );
             }
         }
     }
@@ -448,6 +509,11 @@ impl<'a> Phase<'a> {
         let signed = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         if at >= self.zero { signed(at - self.zero) } else { -signed(self.zero - at) }
     }
+}
+
+/// Whether an answer may merely have come too late.
+fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
+    matches!(wanted, Wanted::Reach { .. }) && matches!(outcome, Outcome::TimedOut | Outcome::Open { peer: None, .. })
 }
 
 /// Whether a cell is open whatever addresses are given.
@@ -523,6 +589,13 @@ impl Pace {
         }
         let since = self.settled_at.unwrap_or(zero);
         !self.hold.is_zero() && (self.settled_at.is_none() || since.elapsed() < self.hold)
+    }
+
+    /// Whether the deadline has passed. Where rounds are slow because the machine is, it passes later: too few rounds are
+    /// no reason to fail anything.
+    fn overdue(&self, zero: Instant, deadline: Duration) -> bool {
+        let elapsed = zero.elapsed();
+        elapsed >= deadline && (self.judged >= self.settle_rounds * 3 || elapsed >= deadline * PATIENCE)
     }
 
     fn judge(&mut self, number: u32, matched: bool, settled: bool) {

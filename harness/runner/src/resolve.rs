@@ -59,7 +59,9 @@ fn probe(
 ) -> Result<Resolved, String> {
     let address = address(book, to, family)?;
     let port = match to {
-        Target::Node(slot) => port.map(|port| book.nodes.get(slot).and_then(|node| node.ports.get(&transport)).copied().unwrap_or(port)),
+        Target::Node(slot) => {
+            port.map(|port| book.nodes.get(slot).and_then(|node| node.ports.get(&transport)).copied().unwrap_or(port))
+        }
         Target::Pod { .. } => port,
     };
     let reach = match &cell.expectation {
@@ -157,7 +159,9 @@ mod tests {
     /// blue/a and green/a have the same address; green/b has one that nobody of blue has.
     fn book() -> AddressBook {
         let mut book = AddressBook::default();
-        for (name, address) in [("blue/a", "10.0.0.5"), ("blue/b", "10.0.0.6"), ("green/a", "10.0.0.5"), ("green/b", "10.0.0.7")] {
+        for (name, address) in
+            [("blue/a", "10.0.0.5"), ("blue/b", "10.0.0.6"), ("green/a", "10.0.0.5"), ("green/b", "10.0.0.7")]
+        {
             let pod = pod(name);
             let addresses = PodAddresses {
                 network: Some(network(&pod.namespace)),
@@ -221,7 +225,8 @@ mod tests {
 
     #[test]
     fn negative_cells_are_witnessed_at_their_target() {
-        let resolved = resolve(&cell(on_primary("green/b"), Transport::Tcp, Expectation::Closed), &book()).unwrap().unwrap();
+        let resolved =
+            resolve(&cell(on_primary("green/b"), Transport::Tcp, Expectation::Closed), &book()).unwrap().unwrap();
         assert_eq!((resolved.wanted, resolved.witness), (Wanted::Closed, Some(on_primary("green/b"))));
     }
 
@@ -237,7 +242,10 @@ mod tests {
     fn a_node_is_reached_on_the_runs_own_port() {
         let expectation = Expectation::Open { reach: Reach::Node(0) };
         let resolved = resolve(&cell(Target::Node(0), Transport::Tcp, expectation), &book()).unwrap().unwrap();
-        assert_eq!((resolved.port, resolved.wanted), (Some(21_000), Wanted::Reach { peer: "node0".into(), introduces: true }));
+        assert_eq!(
+            (resolved.port, resolved.wanted),
+            (Some(21_000), Wanted::Reach { peer: "node0".into(), introduces: true })
+        );
     }
 
     #[test]

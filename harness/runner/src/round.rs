@@ -1,13 +1,15 @@
 //! One round: every cell of a matrix in flight at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use udn_model::cell::{Cell, Check, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::observation::Outcome;
 use udn_model::world::World as Declared;
@@ -16,11 +18,16 @@ use crate::cluster::{AddressBook, FactQuestion, Report, Shot, World};
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
+use crate::window::{CHUNK, Room, Window, slowest_tenth};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(15);
 /// How long an API server or agent may take to answer a question that is not a probe.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long probes that are not to be answered take up room: their packets are on their way no longer.
+const SILENT_ROOM: Duration = Duration::from_millis(200);
+/// How long those take up room at most that are: one slow answer must not hold up all others.
+const ANSWERED_ROOM: Duration = Duration::from_secs(1);
 
 /// A probe that is about to be sent.
 #[derive(Clone, Debug)]
@@ -42,8 +49,8 @@ pub(crate) struct Round {
     claims: Vec<(usize, ObjectRef, Claim)>,
     /// Every address of the world.
     pub(crate) known: HashSet<IpAddr>,
-    /// How many of the probes that may be in flight at once it takes.
-    permits: u32,
+    /// How long answers are waited for before it is told that only silence is.
+    patience: Duration,
 }
 
 /// A round that is over.
@@ -53,6 +60,8 @@ pub(crate) struct Finished {
     pub(crate) started: Instant,
     /// When only silence was still waited for.
     pub(crate) answered: Instant,
+    /// How slow the slowest tenth of the answers was.
+    pub(crate) slowest_tenth: Duration,
     pub(crate) ended: Instant,
     pub(crate) probes: Vec<(Planned, Report)>,
     /// Outcomes of what is not a probe, and of cells that could not be resolved.
@@ -64,11 +73,12 @@ impl Round {
     /// Makes the shots of these cells from what is known of addresses now.
     pub(crate) fn plan(number: u32, cells: &[&Cell], book: &AddressBook, ports: &Ports, options: &Options) -> Self {
         let known = book.pods.values().flat_map(|pod| pod.all()).collect();
-        let mut round = Self { number, known, ..Self::default() };
+        let mut round = Self { number, known, patience: options.deny_timeout, ..Self::default() };
         for (index, cell) in cells.iter().enumerate() {
             match (&cell.check, resolve(cell, book)) {
                 (_, Some(Ok(resolved))) => {
-                    let timeout = if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
+                    let timeout =
+                        if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
                     round.probes.push(planned(index, resolved, ports, timeout));
                 }
                 (_, Some(Err(why))) => round.unresolved.push((index, why)),
@@ -79,7 +89,6 @@ impl Round {
                 (Check::Probe { .. }, None) => {}
             }
         }
-        round.permits = u32::try_from(round.probes.len().min(options.probes_in_flight.max(1))).unwrap_or(u32::MAX);
         round
     }
 
@@ -93,22 +102,37 @@ impl Round {
         self,
         world: Arc<dyn World>,
         declared: Arc<Declared>,
-        in_flight: Arc<Semaphore>,
+        window: Arc<Window>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, known, permits } = self;
-        // Closed semaphores do not exist here; without a permit the round is merely not throttled.
-        let permit = in_flight.acquire_many_owned(permits).await.ok();
-        let started = Instant::now();
+        let Self { number, probes, unresolved, facts, claims, known, patience } = self;
+        let mut volley = Volley::new(probes, patience);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
         };
-        let (shot, checked) = tokio::join!(shoot(&*world, probes, || drop((permit, answered.send(())))), checks);
-        let (probes, answered) = shot;
+        // The receiver may have stopped waiting: then nobody needs to be told.
+        let tell = || {
+            let _ = answered.send(());
+        };
+        let ((), checked) = tokio::join!(volley.fly(&*world, &window, tell), checks);
+        let ended = Instant::now();
+        let Volley { started, answered, .. } = volley;
+        let probes = volley.reported();
+        let times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
+        let answers = times.len();
+        let slowest_tenth = slowest_tenth(times);
+        window.learn(slowest_tenth, answers);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
         let others = unresolved.chain(checked).collect();
-        Finished { number, started, answered, ended: Instant::now(), probes, others, known }
+        Finished { number, started, answered, slowest_tenth, ended, probes, others, known }
+    }
+}
+
+fn round_trip(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Open { rtt_us, .. } => Some(Duration::from_micros(*rtt_us)),
+        _ => None,
     }
 }
 
@@ -116,7 +140,8 @@ impl Round {
 pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
     let (nonce, source_port) = ports.take();
     // On a host network the port may belong to somebody else.
-    let own_ports = matches!(resolved.from, VantagePoint::Pod(_)) && resolved.transport == udn_model::words::Transport::Tcp;
+    let own_ports =
+        matches!(resolved.from, VantagePoint::Pod(_)) && resolved.transport == udn_model::words::Transport::Tcp;
     let shot = Shot {
         nonce,
         transport: resolved.transport,
@@ -128,57 +153,167 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
     Planned { cell, resolved, shot }
 }
 
-/// Sends all probes, each vantage point's as one batch, and collects a report for each. Returns when the last one that
-/// was not to be silent came.
-async fn shoot(world: &dyn World, probes: Vec<Planned>, answered: impl FnOnce()) -> (Vec<(Planned, Report)>, Instant) {
-    let deadline = probes.iter().map(|probe| probe.shot.timeout).max().unwrap_or_default() + GRACE;
-    let deadline = Instant::now() + deadline;
-    let mut batches: HashMap<VantagePoint, Vec<Shot>> = HashMap::new();
-    for probe in &probes {
-        batches.entry(probe.resolved.from.clone()).or_default().push(probe.shot.clone());
+/// All probes of a round on their way.
+struct Volley {
+    /// Not sent yet, the vantage points taking turns.
+    waiting: VecDeque<Planned>,
+    sent: Vec<Planned>,
+    reports: HashMap<u64, Report>,
+    /// Which chunk a probe that is to be answered belongs to.
+    awaited: HashMap<u64, usize>,
+    /// The room that each chunk takes up, and how many of its answers are still to come.
+    chunks: Vec<Chunk>,
+    started: Instant,
+    answered: Instant,
+    patience: Duration,
+    /// Until when answers are waited for before the next round may begin.
+    patient: Instant,
+    deadline: Instant,
+}
+
+/// Probes that were sent together.
+struct Chunk {
+    room: Shared,
+    /// Answers that are still to come.
+    answers: usize,
+}
+
+/// Room that is given back by whoever is first: the last answer or the clock.
+struct Shared(Arc<Mutex<Option<Room>>>);
+
+impl Shared {
+    fn new(room: Option<Room>, longest: Duration) -> Self {
+        let shared = Self(Arc::new(Mutex::new(room)));
+        let clock = Self(shared.0.clone());
+        tokio::spawn(async move {
+            sleep(longest).await;
+            clock.give_back();
+        });
+        shared
     }
-    let mut awaited: HashSet<u64> =
-        probes.iter().filter(|probe| !probe.resolved.wanted.is_negative()).map(|probe| probe.shot.nonce).collect();
-    let (sender, mut receiver) = mpsc::unbounded_channel();
-    let sending = async move {
-        join_all(batches.iter().map(|(from, shots)| world.probe(from, shots.clone(), sender.clone()))).await;
-    };
-    let mut reports: HashMap<u64, Report> = HashMap::with_capacity(probes.len());
-    let mut tell = Some(answered);
-    let mut answered_at = Instant::now();
-    let collecting = async {
+
+    fn give_back(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Volley {
+    fn new(probes: Vec<Planned>, patience: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            waiting: in_turns(probes),
+            sent: Vec::new(),
+            reports: HashMap::new(),
+            awaited: HashMap::new(),
+            chunks: Vec::new(),
+            started: now,
+            answered: now,
+            patience,
+            patient: now + patience,
+            deadline: now + GRACE,
+        }
+    }
+
+    /// Sends chunk by chunk as the window allows, and collects a report for each probe.
+    async fn fly(&mut self, world: &dyn World, window: &Window, tell: impl FnOnce()) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut flying = FuturesUnordered::new();
+        let mut tell = Some(tell);
+        let mut room = Box::pin(window.take(self.waiting.len()));
         loop {
-            if awaited.is_empty()
+            if self.waiting.is_empty()
+                && (self.awaited.is_empty() || Instant::now() >= self.patient)
                 && let Some(tell) = tell.take()
             {
-                answered_at = Instant::now();
+                self.answered = Instant::now();
                 tell();
             }
-            let Ok(Some(report)) = timeout_at(deadline, receiver.recv()).await else { break };
-            awaited.remove(&report.nonce);
-            reports.insert(report.nonce, report);
+            if self.waiting.is_empty() && self.reports.len() == self.sent.len() {
+                break;
+            }
+            tokio::select! {
+                permit = &mut room, if !self.waiting.is_empty() => {
+                    for (from, shots) in self.send_chunk(permit) {
+                        let sender = sender.clone();
+                        flying.push(async move { world.probe(&from, shots, sender).await });
+                    }
+                    room = Box::pin(window.take(self.waiting.len()));
+                }
+                Some(report) = receiver.recv() => self.take(report),
+                Some(()) = flying.next(), if !flying.is_empty() => {}
+                () = sleep_until(self.patient), if self.waiting.is_empty() && tell.is_some() => {}
+                () = sleep_until(self.deadline), if self.waiting.is_empty() => break,
+            }
         }
-    };
-    // The senders end when all is reported, which ends the collecting; at the deadline it ends without them.
-    tokio::select! {
-        ((), ()) = async { tokio::join!(sending, collecting) } => {}
-        () = tokio::time::sleep_until(deadline) => {}
+        if let Some(tell) = tell.take() {
+            self.answered = Instant::now();
+            tell();
+        }
     }
-    if let Some(tell) = tell.take() {
-        answered_at = Instant::now();
-        tell();
+
+    fn send_chunk(&mut self, permit: Option<Room>) -> HashMap<VantagePoint, Vec<Shot>> {
+        if self.sent.is_empty() {
+            self.started = Instant::now();
+        }
+        self.patient = Instant::now() + self.patience;
+        let chunk: Vec<Planned> = self.waiting.drain(..self.waiting.len().min(CHUNK)).collect();
+        let number = self.chunks.len();
+        let mut batches: HashMap<VantagePoint, Vec<Shot>> = HashMap::new();
+        let mut answers = 0;
+        for probe in &chunk {
+            batches.entry(probe.resolved.from.clone()).or_default().push(probe.shot.clone());
+            if !probe.resolved.wanted.is_negative() {
+                self.awaited.insert(probe.shot.nonce, number);
+                answers += 1;
+            }
+            self.deadline = self.deadline.max(Instant::now() + probe.shot.timeout + GRACE);
+        }
+        let longest = if answers == 0 { SILENT_ROOM } else { ANSWERED_ROOM };
+        self.chunks.push(Chunk { room: Shared::new(permit, longest), answers });
+        self.sent.extend(chunk);
+        batches
     }
-    let reported = probes.into_iter().map(|probe| {
-        let nonce = probe.shot.nonce;
-        let lost = || Report {
-            nonce,
-            outcome: Outcome::ControlLost { why: format!("no result from {} within {} s", probe.resolved.from, GRACE.as_secs()) },
-            local: None,
+
+    fn take(&mut self, report: Report) {
+        if let Some(number) = self.awaited.remove(&report.nonce)
+            && let Some(chunk) = self.chunks.get_mut(number)
+        {
+            chunk.answers -= 1;
+            if chunk.answers == 0 {
+                chunk.room.give_back();
+            }
+        }
+        self.reports.insert(report.nonce, report);
+    }
+
+    /// Every probe with its report; one that has none was lost on the way to or from the agent.
+    fn reported(mut self) -> Vec<(Planned, Report)> {
+        let report = |probe: Planned| {
+            let nonce = probe.shot.nonce;
+            let lost = || {
+                let why = format!("no result from {} within {} s", probe.resolved.from, GRACE.as_secs());
+                Report { nonce, outcome: Outcome::ControlLost { why }, local: None }
+            };
+            let report = self.reports.remove(&nonce).unwrap_or_else(lost);
+            (probe, report)
         };
-        let report = reports.remove(&nonce).unwrap_or_else(lost);
-        (probe, report)
-    });
-    (reported.collect(), answered_at)
+        self.sent.into_iter().map(report).collect()
+    }
+}
+
+/// The probes in an order in which vantage points take turns: no chunk is the burden of one agent.
+fn in_turns(probes: Vec<Planned>) -> VecDeque<Planned> {
+    let mut turn: HashMap<VantagePoint, usize> = HashMap::new();
+    let mut ordered: Vec<(usize, Planned)> = probes
+        .into_iter()
+        .map(|probe| {
+            let turn = turn.entry(probe.resolved.from.clone()).or_default();
+            *turn += 1;
+            (*turn, probe)
+        })
+        .collect();
+    ordered.sort_by_key(|(turn, _)| *turn);
+    ordered.into_iter().map(|(_, probe)| probe).collect()
 }
 
 async fn ask_facts(world: &dyn World, declared: &Declared, facts: Vec<(usize, FactQuestion)>) -> Vec<(usize, Outcome)> {
@@ -196,7 +331,8 @@ async fn ask_claims(world: &dyn World, claims: Vec<(usize, ObjectRef, Claim)>) -
     join_all(claims.into_iter().map(async |(cell, object, claim)| {
         let answer = timeout(CHECK_TIMEOUT, world.claim(&object, &claim)).await;
         (cell, answer.map_or_else(|_| late(), outcome))
-    })).await
+    }))
+    .await
 }
 
 fn late() -> Outcome {

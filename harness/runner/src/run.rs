@@ -22,6 +22,7 @@ use crate::options::{Keep, Options};
 use crate::phase::Shared;
 use crate::ports::Ports;
 use crate::scenario;
+use crate::window::Window;
 
 /// What a report says of the run as a whole.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +110,8 @@ pub async fn run(
         scenarios: plan.scenarios.len(),
     });
     let stop = Stop::new();
-    let watchdog = watchdog(stop.clone(), cancel.clone(), options.deadline.map(|deadline| begun + deadline), options.deadline);
+    let watchdog =
+        watchdog(stop.clone(), cancel.clone(), options.deadline.map(|deadline| begun + deadline), options.deadline);
     let watchdog = tokio::spawn(watchdog);
     let budget = Arc::new(Budget::default());
     budget.setup(setup);
@@ -118,7 +120,7 @@ pub async fn run(
         // Two runs at once may look at the same node: their nonces must differ even if their seeds do not.
         ports: Arc::new(Ports::new(options.seed ^ fold(&run_id))),
         budget: budget.clone(),
-        in_flight: Arc::new(Semaphore::new(options.probes_in_flight.max(1))),
+        window: Arc::new(Window::new(options.probes_in_flight)),
         stop: stop.clone(),
         options,
     };
@@ -265,7 +267,12 @@ impl WorldJob {
     async fn run(self, group: Group) -> WorldOutcome {
         let tried = group.tried_cells() > 0;
         if !tried {
-            return WorldOutcome { counts: self.scenarios(Err("nothing to try"), &group).await, tried, made: false, kept: false };
+            return WorldOutcome {
+                counts: self.scenarios(Err("nothing to try"), &group).await,
+                tried,
+                made: false,
+                kept: false,
+            };
         }
         let permit = self.permit(&self.alive).await;
         let stage = format!("world {} ({})", group.spec.name, self.instance);

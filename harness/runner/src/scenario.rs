@@ -9,7 +9,7 @@ use udn_model::verdict::Counts;
 
 use crate::budget::millis;
 use crate::cluster::World;
-use crate::phase::{self, Name, Outline, Shared};
+use crate::phase::{self, Before, Name, Outline, Shared};
 
 /// Runs all phases. `world`: the world, or why there is none.
 pub(crate) async fn run(shared: &Shared, world: Result<&Arc<dyn World>, &str>, planned: &PlannedScenario) -> Counts {
@@ -24,6 +24,7 @@ pub(crate) async fn run(shared: &Shared, world: Result<&Arc<dyn World>, &str>, p
     let mut counts = Counts::default();
     let mut settled_ms = None;
     let mut broken: Option<String> = None;
+    let mut before = Before::default();
     let last = planned.phases.iter().rposition(|phase| phase.cells.iter().any(|cell| cell.skip.is_none()));
     for (index, phase) in planned.phases.iter().enumerate() {
         let name = Name { suite, scenario, phase: &phase.name };
@@ -32,10 +33,11 @@ pub(crate) async fn run(shared: &Shared, world: Result<&Arc<dyn World>, &str>, p
             (_, Some(why)) => phase::give_up(shared, name, phase, why),
             // Behind the last cell that is tried, nothing needs to be done any more.
             _ if last.is_none_or(|last| index > last) => phase::give_up(shared, name, phase, "nothing left to try"),
-            (Ok(world), None) => phase::run(shared, world, name, phase).await,
+            (Ok(world), None) => phase::run(shared, world, name, phase, &before).await,
             (Err(why), None) => phase::give_up(shared, name, phase, why),
         };
         add(&mut counts, outline.counts);
+        before.note(phase);
         settled_ms = settled_ms.max(outline.settled_ms);
         if let Some(why) = outline.broken {
             broken = Some(format!("phase {} went wrong: {why}", phase.name));

@@ -21,7 +21,7 @@ use crate::resolve::resolve;
 use crate::round::{Planned, planned};
 
 /// How often every watched cell is probed anew.
-const PERIOD: Duration = Duration::from_millis(150);
+const PERIOD: Duration = Duration::from_millis(250);
 /// How much longer than its timeout a probe's report may take before it is given up.
 const GRACE: Duration = Duration::from_secs(2);
 

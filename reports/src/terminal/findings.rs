@@ -35,24 +35,29 @@ pub(super) fn findings(phase: &PhaseReport, options: Options) -> String {
     if untold > 0 {
         let _ = writeln!(out, "\n    … and {} more: report.json has them all.", text::count(untold, "cell"));
     }
-    if !kinds.is_empty() {
-        out.push('\n');
-    }
     out
 }
 
-/// Probes alike in rule, expectation, observation and verdict are one kind; every fact and claim is its own.
+/// Probes alike in rule, expectation, observation and verdict are one kind. Facts and claims are one kind where the same
+/// kept them from being judged; else each is its own.
 fn kinds(results: &[CellResult]) -> Vec<Kind<'_>> {
     let mut kinds: Vec<Kind<'_>> = Vec::new();
     for result in results {
         let alike = |kind: &&mut Kind<'_>| {
             let known = kind.example;
-            matches!(known.cell.check, Check::Probe { .. })
-                && matches!(result.cell.check, Check::Probe { .. })
-                && known.verdict == result.verdict
-                && known.cell.rule == result.cell.rule
-                && known.cell.expectation.word() == result.cell.expectation.word()
-                && observed::word(known) == observed::word(result)
+            let is_probe = |result: &CellResult| matches!(result.cell.check, Check::Probe { .. });
+            if known.verdict != result.verdict
+                || known.cell.rule != result.cell.rule
+                || is_probe(known) != is_probe(result)
+            {
+                return false;
+            }
+            if is_probe(result) {
+                known.cell.expectation.word() == result.cell.expectation.word()
+                    && observed::word(known) == observed::word(result)
+            } else {
+                result.verdict == Verdict::Error && known.reason == result.reason
+            }
         };
         match kinds.iter_mut().find(alike) {
             Some(kind) => kind.cells += 1,
@@ -92,7 +97,8 @@ fn probe(out: &mut String, kind: &Kind<'_>, style: Style) {
 
 fn checked(out: &mut String, kind: &Kind<'_>, style: Style) {
     let result = kind.example;
-    head(out, result, &observed::subject(&result.cell), style);
+    let more = if kind.cells > 1 { format!(" and {} more", kind.cells - 1) } else { String::new() };
+    head(out, result, &format!("{}{more}", observed::subject(&result.cell)), style);
     field(out, "cell", result.cell.id.as_str(), style);
     field(out, "expected", &observed::expected(&result.cell), style);
     field(out, "found", &observed::found(result), style);

@@ -142,7 +142,8 @@ impl Matrix {
             table.add_row(std::iter::once(from.to_string()).chain(entries));
         }
         let mut out = indented(&table);
-        let _ = writeln!(out, "{INDENT}a→b: expected a, observed b; one word: as expected; -: not probed");
+        let unstable = if out.contains('~') { "; a→b~: settled as a, but b was seen" } else { "" };
+        let _ = writeln!(out, "{INDENT}a→b: expected a, observed b{unstable}; one word: as expected; -: not probed");
         out
     }
 

@@ -118,6 +118,7 @@ impl Terminal {
         };
         let mut text = line::scenario(report, self.options.style);
         text.push('\n');
+        let line = text.len();
         for phase in &report.phases {
             let matrix = self.matrices.remove(&(suite.to_owned(), scenario.to_owned(), phase.phase.clone()));
             if phase.verdict().is_good() && phase.counts.of(Verdict::Known) == 0 {
@@ -125,11 +126,18 @@ impl Terminal {
             }
             text.push('\n');
             text.push_str(&line::phase(report, phase, self.options.style));
+            // What broke before anything could be judged has made every cell an error: told once.
+            if phase.error.is_some() && phase.counts.error == phase.counts.total() - phase.counts.skip {
+                continue;
+            }
             if let Some(matrix) = matrix.filter(Matrix::is_telling) {
                 text.push('\n');
                 text.push_str(&matrix.table(self.options));
             }
             text.push_str(&findings::findings(phase, self.options));
+        }
+        if text.len() > line {
+            text.push('\n');
         }
         text
     }

@@ -134,7 +134,13 @@ impl Bars {
                 }
             }
             EventKind::Warning { message } => self.say(&format!("warning: {}", text::one_line(message))),
-            EventKind::RoundFinished { .. } | EventKind::PhaseFinished { .. } | EventKind::RunFinished { .. } => {}
+            EventKind::RoundFinished { suite, scenario, round, cells, matching, .. } => {
+                if let Some(bar) = &self.cells {
+                    let (matching, cells) = (text::number(*matching), text::number(*cells));
+                    bar.set_message(format!("{suite}::{scenario}, round {round}: {matching} of {cells} match"));
+                }
+            }
+            EventKind::PhaseFinished { .. } | EventKind::RunFinished { .. } => {}
         }
     }
 

@@ -69,6 +69,14 @@ fn an_entry_names_the_probes_that_went_wrong() {
 }
 
 #[test]
+fn a_violation_that_ended_is_marked() {
+    let mut matrix = Matrix::default();
+    matrix.add(&testing::probe_result("a", "b", Expectation::Closed, Verdict::Unstable));
+    matrix.add(&testing::probe_result("a", "c", Expectation::Closed, Verdict::Pass));
+    insta::assert_snapshot!(matrix.table(PLAIN));
+}
+
+#[test]
 fn a_large_matrix_shows_what_is_concerned() {
     let mut matrix = Matrix::default();
     for from in 0..30 {

@@ -20,7 +20,10 @@ const TURN: usize = 64 * 1024;
 pub(super) enum Line {
     Request(Request),
     /// `id` is 0 where not even that can be read.
-    Malformed { id: u64, reason: String },
+    Malformed {
+        id: u64,
+        reason: String,
+    },
 }
 
 /// A client.

@@ -96,11 +96,14 @@ impl Control {
     fn take(&mut self, request: Request, tasks: &mut Vec<Task>) {
         match request.op {
             Op::Attach { session, after } => {
+                let mut after = after;
                 if session != self.session {
                     self.session = session;
                     self.outbox.clear();
                     self.working.clear();
                     tasks.push(Task::Forget);
+                    // What that session had from an earlier life of the agent has nothing to do with these numbers.
+                    after = 0;
                 }
                 self.outbox.acknowledge(after);
                 if let Some(attachment) = &mut self.attachment {

@@ -43,8 +43,11 @@ pub(super) fn routes() -> Result<Vec<Route>, Errno> {
 /// struct rtmsg: family, destination length, source length, tos, table, protocol, scope, type, flags.
 fn read_route(family: u8, header: &[u8], attributes: Attributes<'_>) -> Option<Route> {
     let &[_, prefix, _, _, table, _, _, kind, ..] = header else { return None };
-    let unspecified =
-        if family == libc::AF_INET as u8 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let unspecified = if family == libc::AF_INET as u8 {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
     let mut table = u32::from(table);
     let mut route = Route {
         destination: unspecified,

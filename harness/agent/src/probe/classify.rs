@@ -67,7 +67,9 @@ mod tests {
             let echo = icmp(Transport::Icmp, port_unreachable);
             assert!(matches!(echo, Outcome::Unreachable(_)), "an echo request has no port: {echo:?}");
         }
-        for other in [message(3, 1, "10.0.0.1"), message(3, 4, "fd00::1"), message(1, 3, "fd00::1"), message(1, 4, "10.0.0.1")] {
+        for other in
+            [message(3, 1, "10.0.0.1"), message(3, 4, "fd00::1"), message(1, 3, "fd00::1"), message(1, 4, "10.0.0.1")]
+        {
             let outcome = icmp(Transport::Tcp, other);
             assert!(matches!(outcome, Outcome::Unreachable(Unreachable { icmp: Some(found), .. }) if found == other));
         }

@@ -55,10 +55,18 @@ struct Running {
 
 /// The socket of a probe, and how far it is.
 enum Means {
-    Tcp { socket: OwnedFd, stage: tcp::Stage },
-    Datagram { socket: OwnedFd },
+    Tcp {
+        socket: OwnedFd,
+        stage: tcp::Stage,
+    },
+    Datagram {
+        socket: OwnedFd,
+    },
     /// Shared raw socket: its number, and the echo sequence number of this probe.
-    Echo { socket: usize, sequence: u16 },
+    Echo {
+        socket: usize,
+        sequence: u16,
+    },
 }
 
 /// All probes.
@@ -152,7 +160,9 @@ impl Probes {
                 let (socket, local) = datagram::open(request)?;
                 Ok((Means::Datagram { socket }, local))
             }
-            (Transport::Icmp, IcmpMeans::Raw) => Ok((Means::Echo { socket: self.echo.socket(request)?, sequence: 0 }, None)),
+            (Transport::Icmp, IcmpMeans::Raw) => {
+                Ok((Means::Echo { socket: self.echo.socket(request)?, sequence: 0 }, None))
+            }
             (Transport::Icmp, IcmpMeans::Missing) => Err(Stop::Ended(failed(
                 "send ICMP echo: it has neither CAP_NET_RAW nor a group in net.ipv4.ping_group_range",
                 Errno::PERM,
@@ -169,7 +179,9 @@ impl Probes {
                 reactor.watch(&*socket, token, Ready::IN | Ready::OUT | Ready::RDHUP | Ready::ET)
             }
             Means::Datagram { socket } => reactor.watch(&*socket, token, Ready::IN),
-            Means::Echo { socket, sequence } => self.echo.enlist(reactor, *socket, key).map(|number| *sequence = number),
+            Means::Echo { socket, sequence } => {
+                self.echo.enlist(reactor, *socket, key).map(|number| *sequence = number)
+            }
         };
         if let Err(errno) = watched {
             return Some(failed("watch a socket", errno));
@@ -185,7 +197,9 @@ impl Probes {
     pub(crate) fn ready(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(probe) = self.running.get_mut(key) else { return };
         let outcome = match &mut probe.means {
-            Means::Tcp { socket, stage } => tcp::advance(socket, stage, &probe.request, probe.started, &mut probe.local),
+            Means::Tcp { socket, stage } => {
+                tcp::advance(socket, stage, &probe.request, probe.started, &mut probe.local)
+            }
             Means::Datagram { socket } => datagram::advance(socket, &probe.request, probe.sent),
             Means::Echo { .. } => None,
         };

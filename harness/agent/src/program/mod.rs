@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use crate::sys::process;
 
 /// What the program understands.
-const USAGE: &str = "usage: agent attach --socket PATH      control stream on stdin and stdout; starts the agent if it is not running
+const USAGE: &str =
+    "usage: agent attach --socket PATH      control stream on stdin and stdout; starts the agent if it is not running
        agent serve --socket PATH       the agent itself, in the foreground
        agent probe tcp|udp|icmp ADDRESS[:PORT] [--timeout-ms N] [--identify banner|agnhost|none] [--from ADDRESS]
        agent facts
@@ -70,12 +71,15 @@ fn dispatch(arguments: &[&str]) -> Result<(), Error> {
         ["version"] => print(concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         ["help" | "--help"] => print([USAGE, "\n"].concat().as_bytes()),
         [] => Err(Error::usage("what to do is missing")),
-        [unknown, ..] => Err(Error::Usage { problem: ["cannot make sense of '", unknown, "' and what follows it"].concat() }),
+        [unknown, ..] => {
+            Err(Error::Usage { problem: ["cannot make sense of '", unknown, "' and what follows it"].concat() })
+        }
     }
 }
 
 fn print(text: &[u8]) -> Result<(), Error> {
-    write_all(process::stdout(), text).map_err(|errno| Error::system("write to standard output", errno, "is it closed?"))
+    write_all(process::stdout(), text)
+        .map_err(|errno| Error::system("write to standard output", errno, "is it closed?"))
 }
 
 /// Prints a value as a line of JSON.

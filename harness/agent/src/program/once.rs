@@ -58,7 +58,8 @@ fn parse(arguments: &[&str]) -> Result<Probe, Error> {
         Transport::Icmp => target.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0)),
         Transport::Tcp | Transport::Udp => target.parse().ok(),
     };
-    let to = to.ok_or_else(|| Error::usage("the target is no ADDRESS:PORT ([ADDRESS]:PORT for IPv6; icmp: ADDRESS)"))?;
+    let to =
+        to.ok_or_else(|| Error::usage("the target is no ADDRESS:PORT ([ADDRESS]:PORT for IPv6; icmp: ADDRESS)"))?;
     let identify = if transport == Transport::Icmp { Identify::None } else { Identify::Banner };
     let (from, source_port, timeout_ms) = (None, None, TIMEOUT_MS);
     let mut probe = Probe { transport, to, from, source_port, timeout_ms, identify, nonce: wall_us() };
@@ -86,7 +87,10 @@ mod tests {
     #[test]
     fn a_probe_is_read_from_words() {
         let probe = parse(&["tcp", "[fd00::1]:80", "--timeout-ms", "50", "--identify", "agnhost"]).expect("a probe");
-        assert_eq!((probe.to, probe.timeout_ms, probe.identify), (([0xfd00, 0, 0, 0, 0, 0, 0, 1], 80).into(), 50, Identify::Agnhost));
+        assert_eq!(
+            (probe.to, probe.timeout_ms, probe.identify),
+            (([0xfd00, 0, 0, 0, 0, 0, 0, 1], 80).into(), 50, Identify::Agnhost)
+        );
         assert_eq!(parse(&["icmp", "10.0.0.1"]).expect("a probe").to, ([10, 0, 0, 1], 0).into());
         for wrong in [&["tcp", "10.0.0.1"][..], &["sctp", "10.0.0.1:1"], &["tcp"], &["udp", "10.0.0.1:1", "--from"]] {
             assert!(matches!(parse(wrong), Err(Error::Usage { .. })), "{wrong:?}");

@@ -1,6 +1,6 @@
 //! The control socket, and the agent behind it.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, unlink};
@@ -17,6 +17,7 @@ const BACKLOG: i32 = 16;
 
 /// A control socket that nobody else serves as long as this lives.
 pub(super) struct Claim {
+    path: String,
     socket: OwnedFd,
     /// Held by being open.
     _lock: OwnedFd,
@@ -34,8 +35,9 @@ pub(super) fn serve(path: &str) -> Result<(), Error> {
 pub(super) fn claim(path: &str) -> Result<Option<Claim>, Error> {
     let lock_path = [path, ".lock"].concat();
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = open(lock_path.as_str(), flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| Error::system(&["open ", &lock_path].concat(), errno, "choose a folder that can be written to"))?;
+    let lock = open(lock_path.as_str(), flags, Mode::RUSR | Mode::WUSR).map_err(|errno| {
+        Error::system(&["open ", &lock_path].concat(), errno, "choose a folder that can be written to")
+    })?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -54,13 +56,15 @@ pub(super) fn claim(path: &str) -> Result<Option<Claim>, Error> {
         let attempted: String = ["listen on ", path].concat();
         Error::system(&attempted, errno, "the path may have at most 107 bytes")
     })?;
-    Ok(Some(Claim { socket, _lock: lock }))
+    Ok(Some(Claim { path: path.to_string(), socket, _lock: lock }))
 }
 
 /// Serves until told to shut down.
 pub(super) fn run(claim: Claim) -> Result<(), Error> {
-    let Claim { socket, _lock } = claim;
+    let Claim { path, socket, _lock } = claim;
     let ended = Agent::new(socket).and_then(|mut agent| agent.run());
+    // A relative path leads nowhere any more after `leave`; then the socket stays, and the next agent removes it.
+    let _ = unlink(path.as_str());
     ended.map_err(|errno| Error::system("wait for events", errno, "raise the limit of open files"))
 }
 

@@ -55,10 +55,14 @@ pub(crate) fn receive_error(socket: impl AsFd) -> Result<QueuedError, Errno> {
         let is_error = (level, kind) == (libc::IPPROTO_IP, libc::IP_RECVERR)
             || (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
         if let (true, Some(error)) = (is_error, read::<libc::sock_extended_err>(data)) {
-            let from = data.get(size_of::<libc::sock_extended_err>()..).and_then(read_address).map(|address| address.ip());
+            let from =
+                data.get(size_of::<libc::sock_extended_err>()..).and_then(read_address).map(|address| address.ip());
             // `linux/errqueue.h`: SO_EE_ORIGIN_ICMP 2, SO_EE_ORIGIN_ICMP6 3.
-            let icmp = matches!(error.ee_origin, 2 | 3)
-                .then_some(IcmpError { kind: error.ee_type, code: error.ee_code, from });
+            let icmp = matches!(error.ee_origin, 2 | 3).then_some(IcmpError {
+                kind: error.ee_type,
+                code: error.ee_code,
+                from,
+            });
             found = Some(QueuedError { errno: error.ee_errno.cast_signed(), icmp });
         }
     })?;
@@ -103,8 +107,7 @@ pub(crate) fn send_datagram(
     match from {
         Some(IpAddr::V4(address)) => {
             let source = libc::in_addr { s_addr: address.to_bits().to_be() };
-            let info =
-                libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: libc::in_addr { s_addr: 0 } };
+            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: libc::in_addr { s_addr: 0 } };
             put_control(&mut header, &mut control, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(IpAddr::V6(address)) => {

@@ -31,8 +31,9 @@ pub(crate) fn set_bytes<const N: usize>(
 fn set<T: Copy>(socket: impl AsFd, level: c_int, option: c_int, value: &T) -> Result<(), Errno> {
     let length = size_of_val(value) as libc::socklen_t;
     // SAFETY: the pointer is valid for `length` bytes while the call lasts; the kernel only reads.
-    let returned =
-        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, core::ptr::from_ref(value).cast(), length) };
+    let returned = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, core::ptr::from_ref(value).cast(), length)
+    };
     check(returned as isize).map(drop)
 }
 
@@ -42,7 +43,12 @@ pub(crate) fn attach_filter(socket: impl AsFd, program: &[Instruction]) -> Resul
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let length = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
     // `instructions` outlives the call, which copies it.
-    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() })
+    set(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_FILTER,
+        &libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() },
+    )
 }
 
 /// Lets the kernel queue this many bytes for a socket that many send to at once, as far as the system allows.

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use pnet_packet::Packet;
 use pnet_packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
@@ -9,7 +10,6 @@ use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::tcp::{TcpFlags, TcpPacket};
 use pnet_packet::udp::UdpPacket;
-use pnet_packet::Packet;
 
 use crate::probe::payload;
 use crate::protocol::Transport;

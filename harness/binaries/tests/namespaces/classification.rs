@@ -153,7 +153,9 @@ fn port_unreachable_from_somebody_else_is_refused_by_name() {
         assert!(!arrived);
         match outcome {
             Outcome::Refused { icmp: found } if transport != Transport::Icmp => assert_eq!(found, icmp),
-            Outcome::Unreachable(Unreachable { icmp: found, .. }) if transport == Transport::Icmp => assert_eq!(found, icmp),
+            Outcome::Unreachable(Unreachable { icmp: found, .. }) if transport == Transport::Icmp => {
+                assert_eq!(found, icmp)
+            }
             other => panic!("{transport} {}: {other:?}", SERVER[family]),
         }
     }

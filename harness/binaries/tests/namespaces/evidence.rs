@@ -84,6 +84,21 @@ fn only_what_is_addressed_here_and_starts_something_arrives() {
 }
 
 #[test]
+fn what_is_for_another_machine_does_not_arrive() {
+    let topology = Topology::new();
+    let (mut client, mut server) = (Agent::start(&topology.client), Agent::start(&topology.server));
+    for host in SERVER {
+        ip(&topology.router, &format!("neighbour replace {host} lladdr 02:00:00:00:00:99 dev eth2"));
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let result = client.probe(probe(transport, SocketAddr::new(address(host), 8080)));
+            assert_eq!(result.outcome, Outcome::TimedOut, "{transport} {host}");
+        }
+    }
+    let arrivals = server.arrivals().list;
+    assert!(arrivals.is_empty(), "a cable shows them, the link layer's address does not: {arrivals:?}");
+}
+
+#[test]
 fn facts_are_the_networks() {
     let topology = Topology::new();
     let mut client = Agent::start(&topology.client);
@@ -105,6 +120,7 @@ fn facts_are_the_networks() {
     }
     let special = facts.routes.iter().find(|route| route.destination == address("10.7.0.0")).expect("the route");
     assert_eq!((special.prefix, special.metric, special.mtu, special.kind.as_str()), (16, 20, Some(1300), "unicast"));
-    let neighbour = facts.neighbours.iter().find(|neighbour| neighbour.address == address(ROUTER[0])).expect("the router");
+    let neighbour =
+        facts.neighbours.iter().find(|neighbour| neighbour.address == address(ROUTER[0])).expect("the router");
     assert_eq!((neighbour.interface, neighbour.mac.len()), (eth0.index, 17));
 }

@@ -137,7 +137,8 @@ fn thousands_at_once_stay_small() {
     let waiting = (0..2000).map(|_| probe(Transport::Tcp, SocketAddr::new(address(SERVER[0]), 7070)));
     let results = client.probe_all(waiting);
     assert!(results.iter().all(|result| result.outcome == Outcome::TimedOut));
-    let spread = results.iter().map(|result| result.started_us).max().zip(results.iter().map(|result| result.started_us).min());
+    let spread =
+        results.iter().map(|result| result.started_us).max().zip(results.iter().map(|result| result.started_us).min());
     assert!(spread.is_some_and(|(last, first)| last - first < 1_000_000), "all were under way at once: {spread:?}");
     for transport in [Transport::Tcp, Transport::Udp, Transport::Icmp] {
         let port = if transport == Transport::Icmp { 0 } else { 8080 };
@@ -145,7 +146,12 @@ fn thousands_at_once_stay_small() {
         many.iter_mut().for_each(|wanted| wanted.timeout_ms = 10_000);
         let results = client.probe_all(many);
         let open = results.iter().filter(|result| matches!(result.outcome, Outcome::Open(_))).count();
-        assert_eq!(open, 2000, "{transport}: {:?}", results.iter().find(|result| !matches!(result.outcome, Outcome::Open(_))));
+        assert_eq!(
+            open,
+            2000,
+            "{transport}: {:?}",
+            results.iter().find(|result| !matches!(result.outcome, Outcome::Open(_)))
+        );
     }
     for agent in [&client, &server] {
         let peak = agent.status("VmHWM");
@@ -203,7 +209,10 @@ fn a_script_gets_its_answers_after_its_last_word() {
         "{{\"id\":0,\"op\":{{\"attach\":{{\"session\":9,\"after\":0}}}}}}\n{}\n",
         serde_json::to_string(&Request {
             id: 5,
-            op: Op::Probe(Probe { identify: Identify::None, ..probe(Transport::Icmp, SocketAddr::new(address(ROUTER[0]), 0)) })
+            op: Op::Probe(Probe {
+                identify: Identify::None,
+                ..probe(Transport::Icmp, SocketAddr::new(address(ROUTER[0]), 0))
+            })
         })
         .expect("JSON")
     );

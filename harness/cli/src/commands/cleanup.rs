@@ -18,7 +18,9 @@ pub(crate) async fn cleanup(args: &args::Cleanup) -> Result<ExitCode, Failure> {
     target::check(&args.target)?;
     let kubeconfig = match args.target.target {
         TargetKind::Kube => args.target.kubeconfig.clone(),
-        TargetKind::Lab => Some(udn_lab::find(&udn_lab::default_folder(), &args.target.lab).map_err(Failure::usage)?.kubeconfig()),
+        TargetKind::Lab => {
+            Some(udn_lab::find(&udn_lab::default_folder(), &args.target.lab).map_err(Failure::usage)?.kubeconfig())
+        }
     };
     let context = args.target.context.clone();
     let connect = Connect { kubeconfig, context, run: udn_cluster::new_run_id(), ..Connect::default() };
@@ -35,6 +37,12 @@ fn print(cleaned: &Cleaned) -> io::Result<()> {
     let runs: Vec<_> = cleaned.runs.iter().map(String::as_str).collect();
     match cleaned.removed.len() {
         0 => writeln!(out, "nothing of a run is left"),
-        objects => writeln!(out, "{} of {}: {}", text::count(objects, "object"), text::count(runs.len(), "run"), runs.join(", ")),
+        objects => writeln!(
+            out,
+            "{} of {}: {}",
+            text::count(objects, "object"),
+            text::count(runs.len(), "run"),
+            runs.join(", ")
+        ),
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn explain(args: &args::Explain) -> Result<(), Failure> {
 /// The cell of this id, or the only one with this text in its id.
 fn find<'a>(plan: &'a Plan, word: &str) -> Result<(&'a PlannedScenario, &'a PlannedCell), Failure> {
     let all = || {
-        let phases = plan.scenarios.iter().flat_map(|scenario| scenario.phases.iter().map(move |phase| (scenario, phase)));
+        let phases =
+            plan.scenarios.iter().flat_map(|scenario| scenario.phases.iter().map(move |phase| (scenario, phase)));
         phases.flat_map(|(scenario, phase)| phase.cells.iter().map(move |cell| (scenario, cell)))
     };
     if let Some(found) = all().find(|(_, planned)| planned.cell.id.as_str() == word) {
@@ -43,15 +44,20 @@ fn find<'a>(plan: &'a Plan, word: &str) -> Result<(&'a PlannedScenario, &'a Plan
         1 => Ok(found.remove(0)),
         0 => {
             let known: Vec<String> = all().map(|(_, planned)| planned.cell.id.to_string()).collect();
-            let near = select::alike(word, &known).first().map_or_else(String::new, |id| format!("; did you mean {id}?"));
+            let near =
+                select::alike(word, &known).first().map_or_else(String::new, |id| format!("; did you mean {id}?"));
             Err(Failure::usage(anyhow::anyhow!(
                 "no cell has the id `{word}`, nor a part of it; `udn-conformance list --cells` shows all{near}"
             )))
         }
         several => {
-            let named: Vec<_> = found.iter().take(NAMED).map(|(_, planned)| format!("\n  {}", planned.cell.id)).collect();
+            let named: Vec<_> =
+                found.iter().take(NAMED).map(|(_, planned)| format!("\n  {}", planned.cell.id)).collect();
             let more = if several > NAMED { format!("\n  … and {} more", several - NAMED) } else { String::new() };
-            Err(Failure::usage(anyhow::anyhow!("`{word}` is a part of {several} cells' ids; name one of them:{}{more}", named.concat())))
+            Err(Failure::usage(anyhow::anyhow!(
+                "`{word}` is a part of {several} cells' ids; name one of them:{}{more}",
+                named.concat()
+            )))
         }
     }
 }

@@ -16,7 +16,9 @@ use crate::{interrupt, target};
 /// What the lab says of itself that a user can mend is usage; the rest is a set-up that failed.
 fn failure(error: Error) -> Failure {
     match error {
-        Error::AlreadyUp { .. } | Error::NotUp { .. } | Error::Name { .. } | Error::NoSuchPlace { .. } => Failure::usage(error),
+        Error::AlreadyUp { .. } | Error::NotUp { .. } | Error::Name { .. } | Error::NoSuchPlace { .. } => {
+            Failure::usage(error)
+        }
         _ => Failure::setup(error),
     }
 }
@@ -29,7 +31,10 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
     let cache = udn_lab::default_folder();
     let name = args.name.name.clone();
     if let Ok(running) = udn_lab::find(&cache, &name) {
-        print(&format!("lab {name} is up already\n{}", directions(&name, &running.kubeconfig().display().to_string())))?;
+        print(&format!(
+            "lab {name} is up already\n{}",
+            directions(&name, &running.kubeconfig().display().to_string())
+        ))?;
         return Ok(ExitCode::Passed);
     }
     let cancel = interrupt::watch().context("cannot watch for Ctrl-C").map_err(Failure::setup)?;
@@ -86,7 +91,8 @@ pub(crate) fn status(args: &args::LabStatus) -> Result<ExitCode, Failure> {
     match args.format {
         Format::Text => print(&described(&running, &status))?,
         Format::Json => {
-            let json = serde_json::to_string_pretty(&status).context("cannot write the status").map_err(Failure::setup)?;
+            let json =
+                serde_json::to_string_pretty(&status).context("cannot write the status").map_err(Failure::setup)?;
             print(&format!("{json}\n"))?;
         }
     }
@@ -127,11 +133,25 @@ fn directions(name: &str, kubeconfig: &str) -> String {
 
 fn described(running: &Running, status: &Status) -> String {
     let mut lines = vec![
-        ("lab", format!("{}, up for {}, ready in {}", status.name, text::duration(status.uptime_s * 1_000), text::duration(status.ready_ms))),
+        (
+            "lab",
+            format!(
+                "{}, up for {}, ready in {}",
+                status.name,
+                text::duration(status.uptime_s * 1_000),
+                text::duration(status.ready_ms)
+            ),
+        ),
         ("server", status.server.clone()),
         ("kubeconfig", running.kubeconfig().display().to_string()),
         ("log", running.log().display().to_string()),
-        ("network", format!("OVN {}, Open vSwitch {} ({})", status.versions.ovn, status.versions.open_vswitch, status.versions.origin)),
+        (
+            "network",
+            format!(
+                "OVN {}, Open vSwitch {} ({})",
+                status.versions.ovn, status.versions.open_vswitch, status.versions.origin
+            ),
+        ),
     ];
     lines.extend(status.nodes.iter().map(|node| ("node", format!("{} {} {}", node.name, node.ipv4, node.ipv6))));
     lines.push(("daemons", text::number(status.daemons.len())));

@@ -38,22 +38,37 @@ pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
     }
     let suites = select::suites(args.selection.fixtures.as_deref())?;
     // Wrong filters are told before a lab is started for them.
-    let complete = select::plan(&suites, &args.selection, &Environment::complete())?;
+    let size = Size::of(&select::plan(&suites, &args.selection, &Environment::complete())?);
     let (folder, log, note) = folder(args.out.as_deref())?;
-    let cancel = interrupt::watch().map_err(|error| Failure::setup(anyhow::Error::new(error).context("cannot watch for Ctrl-C")))?;
+    let cancel = interrupt::watch()
+        .map_err(|error| Failure::setup(anyhow::Error::new(error).context("cannot watch for Ctrl-C")))?;
     let terminal = Terminal::new(Box::new(std::io::stdout()), Progress::detect(), terminal::Options::detect());
     let reporting = Reporting::start(log, terminal, cancel.clone());
     let events = reporting.events();
     if let Some(message) = note {
         events.tell(EventKind::Warning { message });
     }
+    say_when_interrupted(&cancel, &events);
     let begun = Instant::now();
     let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events };
-    let exit = run.through(complete, cancel).await;
+    let exit = run.through(size, cancel).await;
     drop(run);
     let allow = allow(args);
     reporting.finish(&folder, junit::Options { cells: args.junit_cells, allow }).await?;
     Ok(exit)
+}
+
+/// Tells the user who pressed Ctrl-C that it was heard.
+fn say_when_interrupted(cancel: &CancellationToken, events: &Events) {
+    // Held weakly: the reporters end when the last holder of the events is gone.
+    let (cancel, events) = (cancel.clone(), events.downgrade());
+    tokio::spawn(async move {
+        cancel.cancelled().await;
+        if let Some(events) = events.upgrade() {
+            let message = "interrupted: removing what was made; a second Ctrl-C ends at once".into();
+            events.tell(EventKind::Warning { message });
+        }
+    });
 }
 
 fn folder(out: Option<&Path>) -> Result<(Folder, Writer, Option<String>), Failure> {
@@ -76,6 +91,19 @@ const fn allow(args: &args::Run) -> Allow {
     Allow { unstable: args.allow_unstable, fixed: args.allow_fixed }
 }
 
+/// How much is selected.
+#[derive(Clone, Copy)]
+struct Size {
+    cells: usize,
+    scenarios: usize,
+}
+
+impl Size {
+    fn of(plan: &Plan) -> Self {
+        Self { cells: plan.cells().count(), scenarios: plan.scenarios.len() }
+    }
+}
+
 /// A run's parts, from its beginning.
 struct Run<'a> {
     args: &'a args::Run,
@@ -87,7 +115,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Sets the target up and judges; whatever happens, the log gets a first and a last event.
-    async fn through(&self, complete: Plan, cancel: CancellationToken) -> ExitCode {
+    async fn through(&self, size: Size, cancel: CancellationToken) -> ExitCode {
         let wishes = Wishes {
             run: self.id.clone(),
             image: self.args.image.clone(),
@@ -98,21 +126,21 @@ impl Run<'_> {
         };
         let connected = tokio::select! {
             connected = target::connect(&self.args.target, wishes, &self.events) => connected,
-            () = cancel.cancelled() => return self.stillborn(&complete, ExitCode::Interrupted),
+            () = cancel.cancelled() => return self.stillborn(size, ExitCode::Interrupted),
         };
         match connected {
-            Ok(connected) => self.judge(connected, &complete, cancel).await,
-            Err(failure) => self.stillborn(&complete, failure.exit),
+            Ok(connected) => self.judge(connected, size, cancel).await,
+            Err(failure) => self.stillborn(size, failure.exit),
         }
     }
 
-    async fn judge(&self, connected: Connected, complete: &Plan, cancel: CancellationToken) -> ExitCode {
+    async fn judge(&self, connected: Connected, size: Size, cancel: CancellationToken) -> ExitCode {
         let Connected { kube, target, context, versions, lab } = connected;
         let plan = match select::plan(&self.suites, &self.args.selection, kube.environment()) {
             Ok(plan) => plan,
             Err(failure) => {
                 self.events.tell(EventKind::Warning { message: failure.message() });
-                return self.stillborn(complete, failure.exit);
+                return self.stillborn(size, failure.exit);
             }
         };
         let header = Header {
@@ -198,7 +226,7 @@ impl Run<'_> {
     }
 
     /// A run that ended before anything could be judged still has a first and a last event, and so its reports.
-    fn stillborn(&self, complete: &Plan, exit: ExitCode) -> ExitCode {
+    fn stillborn(&self, size: Size, exit: ExitCode) -> ExitCode {
         let duration = milliseconds(self.begun.elapsed());
         self.events.tell(EventKind::RunStarted {
             format: FORMAT,
@@ -210,8 +238,8 @@ impl Run<'_> {
             context: self.args.target.context.clone().unwrap_or_default(),
             versions: with_ours(BTreeMap::new()),
             filters: self.args.selection.filters.clone(),
-            cells: complete.cells().count(),
-            scenarios: complete.scenarios.len(),
+            cells: size.cells,
+            scenarios: size.scenarios,
         });
         let time = TimeBudget { setup_ms: duration, ..TimeBudget::default() };
         self.events.tell(EventKind::RunFinished { counts: Counts::default(), duration_ms: duration, time, exit });

@@ -15,7 +15,7 @@ use super::{Agent, AgentError};
 /// Entries that are kept; a reader whose mark lies before them is told of the loss.
 const KEPT: usize = 200_000;
 /// How long one reading may take.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The log of one agent's arrivals.
 #[derive(Debug, Default)]
@@ -68,7 +68,9 @@ impl ArrivalLog {
                         return Ok(state.tell(mark));
                     }
                 }
-                other => return Err(AgentError::Failed(format!("the agent answered {other:?} when asked what arrived"))),
+                other => {
+                    return Err(AgentError::Failed(format!("the agent answered {other:?} when asked what arrived")));
+                }
             }
         }
     }
@@ -149,7 +151,14 @@ mod tests {
             interface: 1,
             nonce: Some(*nonce),
         });
-        protocol::Arrivals { cursor, evidence: Evidence::Capture, more: false, overwritten, capture_drops, list: list.collect() }
+        protocol::Arrivals {
+            cursor,
+            evidence: Evidence::Capture,
+            more: false,
+            overwritten,
+            capture_drops,
+            list: list.collect(),
+        }
     }
 
     fn nonces(arrivals: &Arrivals) -> Vec<u64> {

@@ -120,8 +120,12 @@ impl Dialogue {
         if reborn {
             // Listeners first: what is asked again may depend on them. Those still unanswered are said anyway.
             let unanswered: Vec<&Op> = self.said.values().collect();
-            let missing: Vec<Listen> =
-                self.listeners.values().filter(|listen| !unanswered.contains(&&Op::Listen((*listen).clone()))).cloned().collect();
+            let missing: Vec<Listen> = self
+                .listeners
+                .values()
+                .filter(|listen| !unanswered.contains(&&Op::Listen((*listen).clone())))
+                .cloned()
+                .collect();
             for listen in missing {
                 let id = self.next_id;
                 self.next_id += 1;

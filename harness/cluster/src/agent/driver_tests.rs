@@ -18,7 +18,12 @@ impl Link for Prepared {
         let next = self.0.lock().await.recv().await;
         let stream = next.unwrap_or(Err(LinkError::Failed("nothing prepared".into())))?;
         let (reader, writer) = split(stream);
-        Ok(Streams { reader: Box::new(reader), writer: Box::new(writer), guard: Box::new(()), complaint: Complaint::default() })
+        Ok(Streams {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            guard: Box::new(()),
+            complaint: Complaint::default(),
+        })
     }
 }
 

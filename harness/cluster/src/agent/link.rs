@@ -156,7 +156,11 @@ impl Exec {
         match timeout(EXEC_TIMEOUT, self.pods.exec(&self.pod, ["/bin/sh", "-c", script], &params)).await {
             Ok(Ok(process)) => Ok(process),
             Ok(Err(error)) => Err(self.refused(&error).await),
-            Err(_) => Err(LinkError::Failed(format!("exec into {} is not answered within {} s", self.pod, EXEC_TIMEOUT.as_secs()))),
+            Err(_) => Err(LinkError::Failed(format!(
+                "exec into {} is not answered within {} s",
+                self.pod,
+                EXEC_TIMEOUT.as_secs()
+            ))),
         }
     }
 

@@ -1,22 +1,17 @@
-//! Options as agnhost takes them: `--name value`, `--name=value`, one word without dashes.
+//! Options as agnhost takes them: `--name value`, `--name=value`, words without dashes.
 
 /// What followed the command.
+#[derive(Debug)]
 pub(crate) struct Arguments {
-    words: Vec<String>,
+    options: Vec<(String, String)>,
+    rest: Vec<String>,
 }
 
 impl Arguments {
-    pub(crate) fn new(words: impl Iterator<Item = String>) -> Self {
-        Self { words: words.collect() }
-    }
-
-    /// Options (those named in `known`) and the words that are none.
-    ///
     /// # Errors
-    /// A sentence about the option that is unknown or lacks its value.
-    pub(crate) fn parse(self, known: &[&str]) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    /// A sentence about the option that is not among the `known` ones or lacks its value.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>, known: &[&str]) -> Result<Self, String> {
         let (mut options, mut rest) = (Vec::new(), Vec::new());
-        let mut words = self.words.into_iter();
         while let Some(word) = words.next() {
             let Some(option) = word.strip_prefix("--") else {
                 rest.push(word);
@@ -32,18 +27,29 @@ impl Arguments {
             let value = value.or_else(|| words.next()).ok_or_else(|| format!("--{name} needs a value"))?;
             options.push((name, value));
         }
-        Ok((options, rest))
+        Ok(Self { options, rest })
     }
-}
 
-/// The last value given to an option, as a number.
-///
-/// # Errors
-/// A sentence about the value that is no number.
-pub(crate) fn number(options: &[(String, String)], name: &str, default: i32) -> Result<i32, String> {
-    match options.iter().rev().find(|(option, _)| option == name) {
-        Some((_, value)) => value.parse().map_err(|_| format!("--{name} takes a number, not {value:?}")),
-        None => Ok(default),
+    /// The last value given to an option.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.options.iter().rev().find(|(option, _)| option == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The last value given to an option, as a port; -1 stands for no server.
+    ///
+    /// # Errors
+    /// A sentence about the value that is no port.
+    pub(crate) fn port(&self, name: &str, default: u16) -> Result<Option<u16>, String> {
+        match self.value(name) {
+            None => Ok(Some(default)),
+            Some("-1") => Ok(None),
+            Some(value) => value.parse().map(Some).map_err(|_| format!("--{name} takes a port or -1, not {value:?}")),
+        }
+    }
+
+    /// The words that are no options.
+    pub(crate) fn rest(&self) -> &[String] {
+        &self.rest
     }
 }
 
@@ -51,26 +57,28 @@ pub(crate) fn number(options: &[(String, String)], name: &str, default: i32) -> 
 mod tests {
     use super::*;
 
-    fn arguments(text: &str) -> Arguments {
-        Arguments::new(text.split_whitespace().map(str::to_owned))
+    fn parse(text: &str) -> Result<Arguments, String> {
+        Arguments::parse(text.split_whitespace().map(str::to_owned), &["http-port", "udp-port"])
     }
 
     #[test]
     fn both_spellings_are_taken() {
-        let (options, rest) = arguments("--http-port=80 --udp-port -1 here").parse(&["http-port", "udp-port"]).expect("options");
-        assert_eq!(number(&options, "http-port", 8080), Ok(80));
-        assert_eq!(number(&options, "udp-port", 8081), Ok(-1));
-        assert_eq!(number(&options, "port", 7), Ok(7));
-        assert_eq!(rest, ["here"]);
+        let arguments = parse("--http-port=80 --udp-port -1 here").expect("options");
+        assert_eq!(arguments.port("http-port", 8080), Ok(Some(80)));
+        assert_eq!(arguments.port("udp-port", 8081), Ok(None));
+        assert_eq!(arguments.port("port", 7), Ok(Some(7)));
+        assert_eq!(arguments.rest(), ["here"]);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (wrong, named) in [("--colour red", "--colour"), ("--http-port", "--http-port needs")] {
-            let problem = arguments(wrong).parse(&["http-port"]).map(drop).expect_err("wrong");
+            let problem = parse(wrong).expect_err("wrong");
             assert!(problem.contains(named), "{problem}");
         }
-        let (options, _) = arguments("--http-port x").parse(&["http-port"]).expect("options");
-        assert!(number(&options, "http-port", 1).is_err());
+        for wrong in ["x", "70000", "-2"] {
+            let arguments = parse(&format!("--http-port {wrong}")).expect("options");
+            assert!(arguments.port("http-port", 1).is_err_and(|problem| problem.contains(wrong)));
+        }
     }
 }

@@ -11,8 +11,8 @@ use crate::arguments::Arguments;
 const NO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Connects once. 0 if that worked.
-pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    match try_once(arguments) {
+pub(crate) fn run(words: impl Iterator<Item = String>) -> ExitCode {
+    match try_once(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(word) => {
             eprintln!("{word}");
@@ -21,17 +21,16 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn try_once(arguments: Arguments) -> Result<(), String> {
-    let (options, rest) = arguments.parse(&["timeout", "protocol"]).map_err(|problem| format!("OTHER: {problem}"))?;
-    let [target] = rest.as_slice() else { return Err("OTHER: exactly one HOST:PORT is needed".to_owned()) };
-    let option = |name| options.iter().rev().find(|(option, _)| option == name).map(|(_, value)| value.as_str());
-    let timeout = match option("timeout") {
+fn try_once(words: impl Iterator<Item = String>) -> Result<(), String> {
+    let arguments = Arguments::parse(words, &["timeout", "protocol"]).map_err(|problem| format!("OTHER: {problem}"))?;
+    let [target] = arguments.rest() else { return Err("OTHER: exactly one HOST:PORT is needed".to_owned()) };
+    let timeout = match arguments.value("timeout") {
         Some(text) => duration(text).ok_or_else(|| format!("OTHER: {text:?} is no duration such as 3s"))?,
         None => Duration::ZERO,
     };
     let timeout = if timeout.is_zero() { NO_TIMEOUT } else { timeout };
     let address = target.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or("DNS")?;
-    let connected = match option("protocol").unwrap_or("tcp") {
+    let connected = match arguments.value("protocol").unwrap_or("tcp") {
         "tcp" => TcpStream::connect_timeout(&address, timeout).map(drop),
         "udp" => ask_udp(address, timeout),
         other => return Err(format!("OTHER: protocol {other:?} is not supported here")),
@@ -72,7 +71,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn connect(words: &[&str]) -> Result<(), String> {
-        try_once(Arguments::new(words.iter().map(|word| (*word).to_owned())))
+        try_once(words.iter().map(|word| (*word).to_owned()))
     }
 
     #[test]

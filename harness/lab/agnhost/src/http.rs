@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_request_is_read() {
-        let request = parse("GET /echo?msg=a%20b+c%zz&code=418 HTTP/1.1\r\nHost: x\r\nX-A:  b \r\n").expect("a request");
+        let request =
+            parse("GET /echo?msg=a%20b+c%zz&code=418 HTTP/1.1\r\nHost: x\r\nX-A:  b \r\n").expect("a request");
         assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/echo"));
         assert_eq!(request.parameter("msg"), Some("a b c%zz"));
         assert_eq!(request.parameter("code"), Some("418"));

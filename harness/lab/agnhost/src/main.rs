@@ -15,8 +15,6 @@ mod process;
 
 use std::process::ExitCode;
 
-use arguments::Arguments;
-
 const USAGE: &str = "usage: agnhost netexec [--http-port 8080] [--udp-port 8081]
        agnhost serve-hostname [--port 9376]
        agnhost connect [--timeout 0s] [--protocol tcp|udp] HOST:PORT
@@ -28,12 +26,11 @@ fn main() -> ExitCode {
     let mut words = std::env::args();
     let called_as_pause = words.next().is_some_and(|name| name == "pause" || name.ends_with("/pause"));
     let command = if called_as_pause { Some("pause".to_owned()) } else { words.next() };
-    let arguments = Arguments::new(words);
     let done = match command.as_deref() {
         Some("pause") => Ok(()),
-        Some("netexec") => netexec::start(arguments),
-        Some("serve-hostname") => netexec::start_serve_hostname(arguments),
-        Some("connect") => return connect::run(arguments),
+        Some("netexec") => netexec::start(words),
+        Some("serve-hostname") => netexec::start_serve_hostname(words),
+        Some("connect") => return connect::run(words),
         Some("help" | "--help") => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

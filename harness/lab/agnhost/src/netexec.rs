@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::arguments::{Arguments, number};
+use crate::arguments::Arguments;
 use crate::http::{self, Request};
 
 /// Pause after the system refused a connection (no free file or thread), so as not to spin.
@@ -18,16 +18,16 @@ const STACK: usize = 128 * 1024;
 ///
 /// # Errors
 /// A sentence: a wrong option, or a port that cannot be listened on.
-pub(crate) fn start(arguments: Arguments) -> Result<(), String> {
-    let (options, rest) = arguments.parse(&["http-port", "udp-port", "sctp-port", "delay-shutdown"])?;
-    no_more(&rest)?;
-    if number(&options, "sctp-port", -1)? != -1 {
+pub(crate) fn start(words: impl Iterator<Item = String>) -> Result<(), String> {
+    let arguments = Arguments::parse(words, &["http-port", "udp-port", "sctp-port", "delay-shutdown"])?;
+    no_more(arguments.rest())?;
+    if arguments.value("sctp-port").is_some_and(|port| port != "-1") {
         return Err("SCTP is not served here; leave out --sctp-port".to_owned());
     }
-    if let Some(port) = port(number(&options, "http-port", 8080)?)? {
+    if let Some(port) = arguments.port("http-port", 8080)? {
         start_http(port, answer)?;
     }
-    if let Some(port) = port(number(&options, "udp-port", 8081)?)? {
+    if let Some(port) = arguments.port("udp-port", 8081)? {
         start_udp(port)?;
     }
     Ok(())
@@ -37,10 +37,10 @@ pub(crate) fn start(arguments: Arguments) -> Result<(), String> {
 ///
 /// # Errors
 /// As [`start`].
-pub(crate) fn start_serve_hostname(arguments: Arguments) -> Result<(), String> {
-    let (options, rest) = arguments.parse(&["port", "http"])?;
-    no_more(&rest)?;
-    if let Some(port) = port(number(&options, "port", 9376)?)? {
+pub(crate) fn start_serve_hostname(words: impl Iterator<Item = String>) -> Result<(), String> {
+    let arguments = Arguments::parse(words, &["port", "http"])?;
+    no_more(arguments.rest())?;
+    if let Some(port) = arguments.port("port", 9376)? {
         start_http(port, |_, _| (200, hostname()))?;
     }
     Ok(())
@@ -50,22 +50,15 @@ fn no_more(rest: &[String]) -> Result<(), String> {
     if rest.is_empty() { Ok(()) } else { Err(format!("cannot make sense of {rest:?}")) }
 }
 
-/// -1 stands for no server.
-fn port(number: i32) -> Result<Option<u16>, String> {
-    if number == -1 {
-        return Ok(None);
-    }
-    u16::try_from(number).map(Some).map_err(|_| format!("{number} is no port"))
-}
-
 /// Both families by one socket, or IPv4 where there is no IPv6.
 fn any_addresses(port: u16) -> [SocketAddr; 2] {
     [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)].map(|address| SocketAddr::new(address, port))
 }
 
 fn start_http(port: u16, answer: fn(&Request, SocketAddr) -> (u16, String)) -> Result<(), String> {
-    let listener = TcpListener::bind(&any_addresses(port)[..])
-        .map_err(|error| format!("cannot listen on TCP port {port}: {error}; does another container of the pod use it?"))?;
+    let listener = TcpListener::bind(&any_addresses(port)[..]).map_err(|error| {
+        format!("cannot listen on TCP port {port}: {error}; does another container of the pod use it?")
+    })?;
     spawn("http", move || {
         loop {
             let served = listener.accept().and_then(|(stream, peer)| {
@@ -220,12 +213,5 @@ mod tests {
                 assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
             }
         }
-    }
-
-    #[test]
-    fn ports_are_checked() {
-        assert_eq!(port(-1), Ok(None));
-        assert_eq!(port(80), Ok(Some(80)));
-        assert!(port(-2).is_err() && port(70_000).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! An API server to try things out: no nodes, no controllers.
 //!
-//! `cargo run -p udn-lab-apiserver --example serve -- --kubeconfig /tmp/x/kubeconfig`
+//! `cargo run -p udn-lab-apiserver --example serve -- --kubeconfig target/lab/kubeconfig`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

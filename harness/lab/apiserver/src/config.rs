@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 /// Connects to the kubelets of nodes, for `exec`, `attach`, `logs` and `port-forward`.
 pub trait KubeletDialer: Send + Sync {
-    /// Opens an authenticated TLS connection to the kubelet at `node_address:port`.
+    /// Opens an authenticated TLS connection to the kubelet at `node_address:port`; HTTP/1.1 is spoken on it.
     ///
     /// # Errors
     /// Whatever keeps the connection from being established; the client of the API server gets its text.

@@ -10,6 +10,7 @@
 //! | `discovery`, `openapi` | what clients ask to learn that |
 //! | `handlers` | the verbs |
 //! | `write` | the way of a write: defaults, validation, admission, commit |
+//! | `protobuf` | bodies that Go clients do not send as JSON |
 //! | `patch`, `fields` | JSON, merge and strategic patches; server-side apply and who owns which field |
 //! | `defaults`, `validate`, `services` | what Kubernetes adds to, and refuses in, built-in kinds |
 //! | `crd` | structural schemas: prune, default, validate, CEL |
@@ -33,6 +34,7 @@ mod handlers;
 mod json;
 mod openapi;
 mod patch;
+mod protobuf;
 mod proxy;
 mod request;
 mod resources;

@@ -1,17 +1,28 @@
-//! OpenAPI v3, as much as kubectl needs: which kinds take the `fieldValidation` option, and the schemas of custom
+//! OpenAPI, as much as kubectl needs. Version 3: which kinds take the `fieldValidation` option, and the schemas of custom
 //! resources (`kubectl explain`). Built-in kinds are described by name only.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::resources::{Resource, Verbs};
 use crate::respond::reply;
 use crate::server::Cluster;
 use crate::status::Rejection;
+
+/// `/openapi/v2`: a document that describes nothing. kubectl wants one before it sends a `List`, only in protobuf, and
+/// leaves kinds that it does not find there to the server.
+pub(crate) async fn old_document() -> Response {
+    /// `Document { swagger: "2.0" }`
+    const NOTHING: &[u8] = b"\x0a\x032.0";
+    let mut response = Response::new(NOTHING.into());
+    let media_type = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}
 
 /// `/openapi/v3`.
 pub(crate) async fn index(State(cluster): State<Arc<Cluster>>) -> Response {

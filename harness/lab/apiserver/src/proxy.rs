@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use crate::json::{int, list, name, namespace, text};
@@ -50,7 +51,9 @@ fn place(cluster: &Cluster, pod: std::sync::Arc<Value>) -> Result<Place, Rejecti
         .iter()
         .filter(|one| one["type"] == "InternalIP")
         .find_map(|one| text(one, &["address"]).parse().ok())
-        .ok_or_else(|| Rejection::internal(format!("no preferred addresses found; node {node_name} has no InternalIP")))?;
+        .ok_or_else(|| {
+            Rejection::internal(format!("no preferred addresses found; node {node_name} has no InternalIP"))
+        })?;
     let port = int(&node, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
         .and_then(|port| u16::try_from(port).ok())
         .filter(|port| *port != 0)
@@ -134,12 +137,32 @@ pub(crate) async fn stream(
             Ok(both) => both,
             Err(error) => return debug!(%error, "an upgraded connection ended before it began"),
         };
-        let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut kubelet).await {
-            debug!(%error, "an upgraded connection broke");
-        }
+        join(TokioIo::new(client), TokioIo::new(kubelet)).await;
     });
     Ok(response)
+}
+
+/// Carries bytes both ways until the kubelet has said everything. A kubelet that listens no more (its process ended
+/// while the client still sends) may still have an answer on its way.
+async fn join(client: impl AsyncRead + AsyncWrite, kubelet: impl AsyncRead + AsyncWrite) {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_kubelet, mut to_kubelet) = tokio::io::split(kubelet);
+    let up = async {
+        let copied = tokio::io::copy(&mut from_client, &mut to_kubelet).await;
+        debug!(?copied, "the client has said everything");
+        // The kubelet learns of it; how it takes that shows in what it answers.
+        let _ = to_kubelet.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let down = async {
+        let copied = tokio::io::copy(&mut from_kubelet, &mut to_client).await;
+        debug!(?copied, "the kubelet has said everything");
+        let _ = to_client.shutdown().await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
 }
 
 /// The client's request as the kubelet gets it: without the client's credentials.
@@ -172,11 +195,13 @@ async fn send(
 ) -> Result<http::Response<hyper::body::Incoming>, Rejection> {
     let Place { address, port, .. } = *place;
     let failed = |error: &dyn std::fmt::Display| {
-        Rejection::internal(format!("error dialing backend: kubelet at {}: {error}", std::net::SocketAddr::new(address, port)))
+        Rejection::internal(format!(
+            "error dialing backend: kubelet at {}: {error}",
+            std::net::SocketAddr::new(address, port)
+        ))
     };
     let stream = cluster.config.kubelets.dial(address, port).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(|error| failed(&error))
 }

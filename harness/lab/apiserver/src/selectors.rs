@@ -126,8 +126,7 @@ fn default_of(path: &str) -> &'static str {
 }
 
 /// Fields that the stored form calls otherwise.
-const STORED_NAMES: &[(&str, &str)] =
-    &[("regarding", "involvedObject"), ("reportingController", "reportingComponent")];
+const STORED_NAMES: &[(&str, &str)] = &[("regarding", "involvedObject"), ("reportingController", "reportingComponent")];
 
 /// Which fields a kind can be selected by, beside name and namespace.
 fn supported(resource: &Resource, path: &str) -> bool {
@@ -326,8 +325,22 @@ mod tests {
     #[test]
     fn labels() {
         for yes in [
-            "app", "app=web", "app==web", "app!=db", "none!=x", "!none", "app in (db, web)", "app notin (db)",
-            "none notin (x)", "n>4", "n<6", "a.b/c=", "a.b/c", "app=web,n=5", "", "a.b/c in ()",
+            "app",
+            "app=web",
+            "app==web",
+            "app!=db",
+            "none!=x",
+            "!none",
+            "app in (db, web)",
+            "app notin (db)",
+            "none notin (x)",
+            "n>4",
+            "n<6",
+            "a.b/c=",
+            "a.b/c",
+            "app=web,n=5",
+            "",
+            "a.b/c in ()",
         ] {
             assert!(matches(yes), "{yes}");
         }

@@ -102,6 +102,7 @@ impl ApiServer {
             .route("/api", axum::routing::get(discovery::core))
             .route("/apis", axum::routing::get(discovery::groups))
             .route("/apis/{group}", axum::routing::get(discovery::group))
+            .route("/openapi/v2", axum::routing::get(openapi::old_document))
             .route("/openapi/v3", axum::routing::get(openapi::index))
             .route("/openapi/v3/{*group_version}", axum::routing::get(openapi::document))
             .fallback(handlers::dispatch)

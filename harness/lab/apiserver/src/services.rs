@@ -41,8 +41,8 @@ impl Taken {
         let mut taken = Self { addresses: BTreeSet::new(), ports: BTreeSet::new() };
         let (_, services) = cluster.store.list("services", None);
         for other in services {
-            let same = name(&other) == name(service)
-                && crate::json::namespace(&other) == crate::json::namespace(service);
+            let same =
+                name(&other) == name(service) && crate::json::namespace(&other) == crate::json::namespace(service);
             if same {
                 continue;
             }
@@ -88,7 +88,11 @@ fn cluster_addresses(service: &mut Value, current: Option<&Value>, taken: &Taken
         if text(spec, &["clusterIP"]).is_empty() {
             spec["clusterIP"] = first.clone();
         } else if spec["clusterIP"] != first {
-            return Err(FieldError::invalid("spec.clusterIPs[0]", &json!([spec["clusterIP"]]), "may not change once set"));
+            return Err(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                &json!([spec["clusterIP"]]),
+                "may not change once set",
+            ));
         }
         if list(spec, &["clusterIPs"]).is_empty() {
             spec["clusterIPs"] = before.into();
@@ -186,11 +190,11 @@ fn families(spec: &mut Value, wanted: &[String]) -> Result<Vec<Family>, FieldErr
         "PreferDualStack" => "PreferDualStack",
         "RequireDualStack" => "RequireDualStack",
         other => {
-            return Err(FieldError::unsupported("spec.ipFamilyPolicy", &json!(other), [
-                "PreferDualStack",
-                "RequireDualStack",
-                "SingleStack",
-            ]));
+            return Err(FieldError::unsupported(
+                "spec.ipFamilyPolicy",
+                &json!(other),
+                ["PreferDualStack", "RequireDualStack", "SingleStack"],
+            ));
         }
     };
     if families.is_empty() {
@@ -227,9 +231,8 @@ fn headless(spec: &mut Value) -> Result<(), FieldError> {
 
 fn check(path: &str, ip: &str, family: Family, taken: &Taken) -> Result<IpAddr, FieldError> {
     let refuse = |why: String| FieldError::invalid(path, &json!(ip), &why);
-    let parsed: IpAddr = ip
-        .parse()
-        .map_err(|_| refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()))?;
+    let parsed: IpAddr =
+        ip.parse().map_err(|_| refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()))?;
     if parsed.is_ipv4() != (family == Family::V4) {
         return Err(refuse(format!("expected an {} value as indicated by `ipFamilies[0]`", family.name())));
     }
@@ -252,7 +255,10 @@ fn check(path: &str, ip: &str, family: Family, taken: &Taken) -> Result<IpAddr, 
 fn free(family: Family, taken: &Taken) -> Option<IpAddr> {
     let size: u32 = 1 << 16;
     let start = RESERVED + rand::random_range(0..size - RESERVED - 1);
-    (start..size - 1).chain(RESERVED..start).map(|offset| address(family, offset)).find(|ip| !taken.addresses.contains(ip))
+    (start..size - 1)
+        .chain(RESERVED..start)
+        .map(|offset| address(family, offset))
+        .find(|ip| !taken.addresses.contains(ip))
 }
 
 fn address(family: Family, offset: u32) -> IpAddr {
@@ -340,12 +346,10 @@ fn health_check_port(
 
 fn free_port(taken: &Taken, used: &BTreeSet<(i64, String)>, protocol: &str) -> Option<i64> {
     let start = rand::random_range(NODE_PORTS);
-    (start..=*NODE_PORTS.end())
-        .chain(*NODE_PORTS.start()..start)
-        .find(|number| {
-            let key = (*number, protocol.to_owned());
-            !taken.ports.contains(&key) && !used.contains(&key)
-        })
+    (start..=*NODE_PORTS.end()).chain(*NODE_PORTS.start()..start).find(|number| {
+        let key = (*number, protocol.to_owned());
+        !taken.ports.contains(&key) && !used.contains(&key)
+    })
 }
 
 #[cfg(test)]

@@ -109,8 +109,7 @@ impl Rejection {
     }
 
     pub(crate) fn not_acceptable(supported: &[&str]) -> Self {
-        let message =
-            format!("only the following media types are accepted: {}", supported.join(", "));
+        let message = format!("only the following media types are accepted: {}", supported.join(", "));
         Self::new(406, "NotAcceptable", message, None)
     }
 
@@ -293,10 +292,7 @@ mod tests {
         let sets = GroupResource { group: "apps", resource: "statefulsets" };
         assert_eq!(Rejection::not_found(&pods, "a").message, "pods \"a\" not found");
         assert_eq!(Rejection::already_exists(&sets, "a").message, "statefulsets.apps \"a\" already exists");
-        let errors = [
-            FieldError::required("spec.a", ""),
-            FieldError::unsupported("spec.b", &json!("X"), ["A", "B"]),
-        ];
+        let errors = [FieldError::required("spec.a", ""), FieldError::unsupported("spec.b", &json!("X"), ["A", "B"])];
         assert_eq!(
             Rejection::invalid("Thing.x.io", "n", &errors).message,
             "Thing.x.io \"n\" is invalid: [spec.a: Required value, spec.b: Unsupported value: \"X\": supported values: \"A\", \"B\"]"

@@ -115,8 +115,7 @@ impl TestServer {
     pub async fn client(&self) -> Result<kube::Client, kube::Error> {
         let invalid = |error: kube::config::KubeconfigError| kube::Error::Service(Box::new(error));
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&self.kubeconfig()).map_err(invalid)?;
-        let config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(invalid)?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.map_err(invalid)?;
         kube::Client::try_from(config)
     }
 }

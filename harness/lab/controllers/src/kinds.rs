@@ -41,9 +41,9 @@ pub(crate) type Kinds = BTreeMap<KindId, KindInfo>;
 /// Asks the API server for its kinds.
 pub(crate) async fn discover(client: &Client) -> Result<Kinds, Error> {
     let discovery = match Discovery::new(client.clone()).run_aggregated().await {
-        Ok(discovery) => discovery,
-        // Servers before 1.26, or small ones, answer the plain way only.
-        Err(_) => Discovery::new(client.clone())
+        Ok(discovery) if discovery.has_group("") => discovery,
+        // Servers before 1.26, or small ones, answer the plain way only, which reads as an empty list.
+        _ => Discovery::new(client.clone())
             .run()
             .await
             .map_err(|source| Error::Discovery { source: Box::new(source) })?,

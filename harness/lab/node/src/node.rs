@@ -131,8 +131,7 @@ fn object(node: &NodeSite) -> Value {
 fn status(node: &NodeSite) -> Value {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
     let memory = format!("{}Ki", memory_kibibytes());
-    let resources =
-        json!({ "cpu": processors, "memory": memory, "pods": "110", "ephemeral-storage": "1Gi" });
+    let resources = json!({ "cpu": processors, "memory": memory, "pods": "110", "ephemeral-storage": "1Gi" });
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     json!({
         "addresses": [

@@ -62,11 +62,7 @@ pub(crate) struct Batch {
 
 impl Output {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            ring: Mutex::default(),
-            changed: watch::channel(()).0,
-            live: broadcast::channel(256).0,
-        })
+        Arc::new(Self { ring: Mutex::default(), changed: watch::channel(()).0, live: broadcast::channel(256).0 })
     }
 
     /// Reads a stream to its end.

@@ -1,4 +1,6 @@
 //! Pods on a node agent, by way of a real API server: in namespaces of their own, as root.
+// Without the usual test harness clippy does not see that this is a test.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
 
@@ -97,7 +99,9 @@ async fn a_pod_gets_ready_serves_and_goes(world: &World) {
     let ip = status.pod_ip.clone().unwrap();
     assert!(ip.starts_with("10.244.2."), "{ip}");
     assert_eq!(status.host_ip.as_deref(), Some("127.0.0.1"));
-    assert!(["Initialized", "ContainersReady", "PodReadyToStartContainers"].into_iter().all(|kind| condition(&pod, kind)));
+    assert!(
+        ["Initialized", "ContainersReady", "PodReadyToStartContainers"].into_iter().all(|kind| condition(&pod, kind))
+    );
     let networks = &pod.metadata.annotations.as_ref().unwrap()["k8s.v1.cni.cncf.io/network-status"];
     assert!(networks.contains(&ip), "{networks}");
     assert_eq!(container(&pod)["image"], AGNHOST);
@@ -127,7 +131,7 @@ async fn a_container_has_its_own_file_system(world: &World) {
     for (command, expected) in [
         ("hostname", "own-name\n"),
         ("cat /var/run/fields/labels/name", "files"),
-        ("touch /usr/x 2>&1 | grep -c 'Read-only'", "1\n"),
+        ("touch /opt/x 2>&1 | grep -c 'Read-only'", "1\n"),
         ("echo 1 2>/dev/null > /proc/sys/kernel/sysrq; echo $?", "2\n"),
         ("echo x > /tmp/x && cat /tmp/x", "x\n"),
         ("head -1 /etc/resolv.conf", "search default.svc.cluster.local svc.cluster.local cluster.local\n"),
@@ -147,7 +151,8 @@ async fn a_container_has_its_own_file_system(world: &World) {
 }
 
 async fn exec_loses_nothing_and_knows_the_exit_code(world: &World) {
-    static MEGABYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..20_000_000_u32).map(|number| (number % 251) as u8).collect());
+    static MEGABYTES: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..20_000_000_u32).map(|number| (number % 251) as u8).collect());
     world.create("exec", json!({ "containers": [shell(SLEEP)] })).await;
     world.ready("exec").await;
     let (text, code) = world.exec("exec", &["sh", "-c", "cat > /tmp/big; wc -c < /tmp/big; exit 3"], &MEGABYTES).await;
@@ -166,11 +171,7 @@ async fn exec_with_a_terminal(world: &World) {
     world.ready("tty").await;
     let parameters = AttachParams::interactive_tty();
     let mut process = world.pods().exec("tty", ["sh"], &parameters).await.unwrap();
-    process
-        .terminal_size()
-        .unwrap()
-        .try_send(kube::api::TerminalSize { width: 77, height: 33 })
-        .unwrap();
+    process.terminal_size().unwrap().try_send(kube::api::TerminalSize { width: 77, height: 33 }).unwrap();
     let mut stdin = process.stdin().unwrap();
     stdin.write_all(b"sleep 0.3; stty size; tty; exit 4\n").await.unwrap();
     let mut text = String::new();
@@ -220,10 +221,16 @@ async fn init_containers_come_first_and_share_volumes(world: &World) {
         .await;
     let phase = |pod: &k8s_openapi::api::core::v1::Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
     let pod = world.wait("init", "succeeded", |pod| phase(pod).as_deref() == Some("Succeeded")).await;
-    assert_eq!(world.pods().logs("init", &LogParams { container: Some("c".into()), ..LogParams::default() }).await.unwrap(), "one\ntwo\n");
+    assert_eq!(
+        world.pods().logs("init", &LogParams { container: Some("c".into()), ..LogParams::default() }).await.unwrap(),
+        "one\ntwo\n"
+    );
     let state = container(&pod)["state"]["terminated"].clone();
     assert_eq!((&state["exitCode"], &state["message"]), (&json!(0), &json!("last words\n")));
-    assert!(world.network.detached.lock().unwrap().contains(&"init".to_owned()), "a pod that has ended keeps its network");
+    assert!(
+        world.network.detached.lock().unwrap().contains(&"init".to_owned()),
+        "a pod that has ended keeps its network"
+    );
     world.delete("init", None).await;
 }
 
@@ -259,8 +266,7 @@ async fn an_unknown_image_waits_until_the_pod_names_another(world: &World) {
 
 async fn a_dead_container_is_restarted(world: &World) {
     let mut spec = json!({ "containers": [shell(SLEEP)], "terminationGracePeriodSeconds": 1 });
-    spec["containers"][0]["livenessProbe"] =
-        json!({ "exec": { "command": ["sh", "-c", "echo broken; exit 1"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    spec["containers"][0]["livenessProbe"] = json!({ "exec": { "command": ["sh", "-c", "echo broken; exit 1"] }, "periodSeconds": 1, "failureThreshold": 1 });
     world.create("dead", spec).await;
     world.wait("dead", "restarted", |pod| container(pod)["restartCount"].as_i64() >= Some(1)).await;
     let events = world.events("dead", "Unhealthy").await;
@@ -354,7 +360,7 @@ async fn a_missing_config_map_is_waited_for(world: &World) {
 
 async fn logs_follow_a_container(world: &World) {
     use futures::{AsyncBufReadExt, TryStreamExt};
-    let script = "echo one; sleep 0.5; echo two; trap 'echo three; exit 0' TERM; while true; do sleep 0.1; done";
+    let script = "trap 'echo three; exit 0' TERM; echo one; sleep 0.5; echo two; while true; do sleep 0.1; done";
     world.create("logs", json!({ "containers": [shell(script)] })).await;
     world.ready("logs").await;
     let following = LogParams { follow: true, ..LogParams::default() };

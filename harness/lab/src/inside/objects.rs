@@ -64,7 +64,12 @@ pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
         namespace.metadata.name = Some(name.into());
         create(&namespaces, &namespace).await?;
     }
-    Ok(())
+    // What requests for addresses on a primary network name: the cluster default network's own attachment definition.
+    let default_network = json!({
+        "metadata": {"name": "default"},
+        "spec": {"config": json!({"cniVersion": "1.1.0", "name": "ovn-kubernetes", "type": "ovn-k8s-cni-overlay"}).to_string()},
+    });
+    create_json::<udn_api::NetworkAttachmentDefinition>(client, OVN_NAMESPACE, default_network).await
 }
 
 /// The pods that the lab itself places: OVN's on every node, and the external host.

@@ -1,4 +1,5 @@
 //! The ground on real Open vSwitch and OVN, and what is left of it when its program is killed: nothing.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests, though not of the usual harness
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,11 +31,13 @@ fn main() -> ExitCode {
         "__parent" => parent(),
         "__poor" => poor(word(2)),
         "__main" => inside(word(2), word(3)),
+        "__broken" => broken(word(2), word(3)),
         _ => {
             let trials = vec![
                 Trial::test("every_library_of_the_tree_is_in_it", closure),
                 Trial::test("up_connected_and_healthy", up),
                 Trial::test("daemons_that_die_are_reported", death),
+                Trial::test("a_daemon_that_cannot_start_is_the_cause_given", cannot_start),
                 Trial::test("dropped_packets_are_reported", recirculation),
                 Trial::test("two_grounds_at_once", two),
                 Trial::test("a_command_enters_a_node", enter),
@@ -158,6 +161,46 @@ fn death() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Main process of a sandbox in whose tools one daemon is another program, that ends at once.
+fn broken(tools: &str, daemon: &str) -> ExitCode {
+    let copy = Path::new("/run/broken");
+    for folder in ["usr/bin", "usr/sbin", "usr/lib/openvswitch-switch"] {
+        fs::create_dir_all(copy.join(folder)).unwrap();
+        for entry in fs::read_dir(Path::new(tools).join(folder)).unwrap().map(Result::unwrap) {
+            let program =
+                if entry.file_name() == daemon { Path::new(tools).join("usr/bin/ovsdb-tool") } else { entry.path() };
+            std::os::unix::fs::symlink(program, copy.join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    for folder in ["usr/share", "usr/lib"] {
+        let real = Path::new(tools).join(folder);
+        for entry in fs::read_dir(&real).unwrap().map(Result::unwrap) {
+            fs::create_dir_all(copy.join(folder)).unwrap();
+            let _ = std::os::unix::fs::symlink(entry.path(), copy.join(folder).join(entry.file_name()));
+        }
+    }
+    inside("/run/broken", "stay")
+}
+
+fn cannot_start() -> Result<(), Failed> {
+    for (daemon, place) in
+        [("ovsdb-server", "central"), ("ovs-vswitchd", "ovn-"), ("ovn-controller", "ovn-"), ("ovn-northd", "central")]
+    {
+        let packages = packages();
+        let tools = if packages.tools.root == Path::new("/") { "/" } else { sandbox::TREE };
+        let main = vec!["__broken".into(), tools.into(), daemon.into()];
+        let mut sandbox = Sandbox::spawn(&Spec { tree: packages.image_root, main }, None)?;
+        let start = Instant::now();
+        let message = facts(&mut sandbox).unwrap_err().message().unwrap_or_default().to_owned();
+        assert!(
+            message.contains(&format!(" of {place}")) && message.contains("ended (exit status: 1)"),
+            "{daemon}: {message}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{daemon} was waited for in vain");
+    }
+    Ok(())
+}
+
 fn recirculation() -> Result<(), Failed> {
     let facts = facts(&mut spawn("recirculation"))?;
     let problem = facts["health"][0].as_str().unwrap();
@@ -259,8 +302,8 @@ fn killed() -> Result<(), Failed> {
         let mark = format!("kill-{}-{round}", std::process::id());
         let mut parent = marked(&mark, "__parent");
         std::thread::sleep(Duration::from_millis(delay));
-        parent.kill()?;
-        assert_eq!(parent.wait()?.signal(), Some(9), "it ended before it was killed");
+        parent.kill().unwrap();
+        assert_eq!(parent.wait().unwrap().signal(), Some(9), "it ended before it was killed");
         gone(&mark);
     }
     // Losing the keeper, whose death nobody announces, ends it likewise.
@@ -269,8 +312,8 @@ fn killed() -> Result<(), Failed> {
         let mut parent = marked(&mark, "__parent");
         let keeper = poll(|| first_child(parent.id()));
         std::thread::sleep(Duration::from_millis(delay));
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGKILL)?;
-        parent.wait()?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGKILL).unwrap();
+        parent.wait().unwrap();
         gone(&mark);
     }
     let after = Traces::of_host();

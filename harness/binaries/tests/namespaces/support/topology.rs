@@ -55,7 +55,12 @@ impl Topology {
             let target = SocketAddr::new(address(host), 1);
             let connect = || TcpStream::connect_timeout(&target, Duration::from_millis(100));
             // Nobody listens: being refused means that the server answered.
-            while !self.client.run(connect).expect("enter the namespace").is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            while !self
+                .client
+                .run(connect)
+                .expect("enter the namespace")
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+            {
                 assert!(Instant::now() < deadline, "no path to {host} within ten seconds");
             }
         }

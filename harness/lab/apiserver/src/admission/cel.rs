@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kube::core::cel::KubeCelExt;
+use kube::core::cel::cel::common::ast::{EntryExpr, Expr, operators};
 use kube::core::cel::cel::objects::{Key, Map};
 use kube::core::cel::cel::parser::Parser;
 use kube::core::cel::cel::{Context, IdedExpr, Value as Cel};
@@ -50,8 +51,12 @@ pub(super) struct Expression {
 impl Expression {
     pub(super) fn compile(source: &str) -> Self {
         // Kubernetes has the syntax of optional values (`object.?field.orValue(x)`) switched on.
-        let program = Parser::new().enable_optional_syntax(true).parse(source).map_err(|error| error.to_string());
-        Self { source: source.to_owned(), program }
+        let program = Parser::new().enable_optional_syntax(true).parse(source);
+        let program = program.map(|mut program| {
+            select_like_index(&mut program);
+            program
+        });
+        Self { source: source.to_owned(), program: program.map_err(|error| error.to_string()) }
     }
 
     /// Why the expression is none.
@@ -68,6 +73,46 @@ impl Expression {
         match self.evaluate(context)? {
             Cel::Bool(truth) => Ok(truth),
             other => Err(format!("must evaluate to bool, got {:?}", other.type_of())),
+        }
+    }
+}
+
+/// Turns `object.?field` into `object[?"field"]`, its equal by the language: of the two, `cel` 0.13 has only the latter
+/// find nothing where there is nothing.
+fn select_like_index(node: &mut IdedExpr) {
+    match &mut node.expr {
+        Expr::Call(call) => {
+            if call.func_name == operators::OPT_SELECT {
+                call.func_name = operators::OPT_INDEX.to_owned();
+            }
+            call.target.iter_mut().for_each(|target| select_like_index(target));
+            call.args.iter_mut().for_each(select_like_index);
+        }
+        Expr::Comprehension(inner) => {
+            for part in [
+                &mut inner.iter_range,
+                &mut inner.accu_init,
+                &mut inner.loop_cond,
+                &mut inner.loop_step,
+                &mut inner.result,
+            ] {
+                select_like_index(part);
+            }
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(select_like_index),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| entries(&mut entry.expr)),
+        Expr::Struct(fields) => fields.entries.iter_mut().for_each(|entry| entries(&mut entry.expr)),
+        Expr::Select(select) => select_like_index(&mut select.operand),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
+    }
+}
+
+fn entries(entry: &mut EntryExpr) {
+    match entry {
+        EntryExpr::StructField(field) => select_like_index(&mut field.value),
+        EntryExpr::MapEntry(entry) => {
+            select_like_index(&mut entry.key);
+            select_like_index(&mut entry.value);
         }
     }
 }

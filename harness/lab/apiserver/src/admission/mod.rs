@@ -3,7 +3,6 @@
 mod cel;
 mod policy;
 
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

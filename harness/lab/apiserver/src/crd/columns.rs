@@ -152,7 +152,11 @@ impl Step {
         match (self, value) {
             (Self::Field(name), value) => value.get(name).into_iter().collect(),
             (Self::Index(at), Value::Array(items)) => {
-                let at = if *at < 0 { items.len().checked_sub(at.unsigned_abs() as usize) } else { usize::try_from(*at).ok() };
+                let at = if *at < 0 {
+                    items.len().checked_sub(at.unsigned_abs() as usize)
+                } else {
+                    usize::try_from(*at).ok()
+                };
                 at.and_then(|at| items.get(at)).into_iter().collect()
             }
             (Self::All, Value::Array(items)) => items.iter().collect(),
@@ -184,9 +188,7 @@ mod tests {
             "metadata": {"annotations": {"a.b/c": "x"}},
             "status": {"conditions": [{"type": "A", "status": "False"}, {"type": "Ready", "status": "True"}], "n": [1, 2]},
         });
-        let find = |path: &str| {
-            JsonPath::parse(path).find(&object).into_iter().cloned().collect::<Vec<_>>()
-        };
+        let find = |path: &str| JsonPath::parse(path).find(&object).into_iter().cloned().collect::<Vec<_>>();
         assert_eq!(find(".status.conditions[?(@.type==\"Ready\")].status"), [json!("True")]);
         assert_eq!(find("{.status.conditions[?(@.type!='Ready')].status}"), [json!("False")]);
         assert_eq!(find(".status.n[*]"), [json!(1), json!(2)]);

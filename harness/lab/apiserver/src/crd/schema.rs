@@ -30,7 +30,8 @@ fn type_of(value: &Value) -> &'static str {
 
 fn has_type(value: &Value, wanted: &str) -> bool {
     let found = type_of(value);
-    found == wanted || (wanted == "number" && found == "integer")
+    found == wanted
+        || (wanted == "number" && found == "integer")
         || (wanted == "integer" && value.as_f64().is_some_and(|number| number.fract() == 0.0))
 }
 
@@ -72,16 +73,18 @@ impl Check<'_> {
 
     fn wrong_type(&mut self, path: &str, wanted: &str, value: &Value) {
         let found = type_of(value);
-        self.errors.push(FieldError::type_invalid(path, found, &format!("{path} in body must be of type {wanted}: {found:?}")));
+        self.errors.push(FieldError::type_invalid(
+            path,
+            found,
+            &format!("{path} in body must be of type {wanted}: {found:?}"),
+        ));
     }
 
     fn enumeration(&mut self, schema: &Value, value: &Value, path: &str) {
         let Some(allowed) = schema.get("enum").and_then(Value::as_array) else { return };
         if !allowed.contains(value) {
-            let texts: Vec<String> = allowed
-                .iter()
-                .map(|one| one.as_str().map_or_else(|| one.to_string(), ToOwned::to_owned))
-                .collect();
+            let texts: Vec<String> =
+                allowed.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), ToOwned::to_owned)).collect();
             self.errors.push(FieldError::unsupported(path, value, texts.iter().map(String::as_str)));
         }
     }
@@ -186,21 +189,21 @@ impl Check<'_> {
             let open = truth(schema, &["exclusiveMinimum"]);
             if number < least || (open && number == least) {
                 let or = if open { "" } else { " or equal to" };
-                self.invalid(path, value, &format!("should be greater than{or} {}", schema["minimum"]));
+                self.invalid(path, value, &format!("should be greater than{or} {least}"));
             }
         }
         if let Some(most) = bound("maximum") {
             let open = truth(schema, &["exclusiveMaximum"]);
             if number > most || (open && number == most) {
                 let or = if open { "" } else { " or equal to" };
-                self.invalid(path, value, &format!("should be less than{or} {}", schema["maximum"]));
+                self.invalid(path, value, &format!("should be less than{or} {most}"));
             }
         }
         if let Some(step) = bound("multipleOf")
             && step != 0.0
             && (number / step).fract() != 0.0
         {
-            self.invalid(path, value, &format!("should be a multiple of {}", schema["multipleOf"]));
+            self.invalid(path, value, &format!("should be a multiple of {step}"));
         }
         let fits = match schema.get("format").and_then(Value::as_str) {
             Some("int32") => value.as_i64().is_none_or(|number| i32::try_from(number).is_ok()),
@@ -208,7 +211,11 @@ impl Check<'_> {
             _ => true,
         };
         if !fits {
-            self.invalid(path, value, &format!("must be of type {}: {value}", schema["format"].as_str().unwrap_or_default()));
+            self.invalid(
+                path,
+                value,
+                &format!("must be of type {}: {value}", schema["format"].as_str().unwrap_or_default()),
+            );
         }
     }
 
@@ -233,7 +240,8 @@ impl Check<'_> {
         if let Some(one) = branches("oneOf") {
             let count = one.iter().filter(|branch| holds(branch).is_empty()).count();
             if count != 1 {
-                let what = if count == 0 { "Found none valid".into() } else { format!("Found {count} valid alternatives") };
+                let what =
+                    if count == 0 { "Found none valid".into() } else { format!("Found {count} valid alternatives") };
                 let detail = format!("{path:?} must validate one and only one schema (oneOf). {what}");
                 found.push(FieldError::invalid(shown, &"".into(), &detail));
             }
@@ -255,7 +263,8 @@ fn has_format(text: &str, format: &str) -> bool {
         "cidr" => text.parse::<ipnet::IpNet>().is_ok(),
         "mac" => {
             let parts: Vec<&str> = text.split([':', '-']).collect();
-            matches!(parts.len(), 6 | 8) && parts.iter().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok())
+            matches!(parts.len(), 6 | 8)
+                && parts.iter().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok())
         }
         "date-time" | "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
         "date" => text.parse::<jiff::civil::Date>().is_ok(),
@@ -295,10 +304,7 @@ mod tests {
             },
         });
         assert_eq!(
-            texts(
-                schema,
-                json!({"topology": "X", "mtu": 5, "name": "ABCD", "list": ["a", 1, "c"]})
-            ),
+            texts(schema, json!({"topology": "X", "mtu": 5, "name": "ABCD", "list": ["a", 1, "c"]})),
             [
                 "spec.need: Required value",
                 "spec.list: Too many: 3: must have at most 2 items",

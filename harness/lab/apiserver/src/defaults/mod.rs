@@ -47,7 +47,7 @@ pub(crate) fn first_status(resource: &Resource, value: &mut Value) {
         ("", "Pod") => pod::first_status(value),
         ("", "PersistentVolumeClaim" | "PersistentVolume") => value["status"] = json!({"phase": "Pending"}),
         ("", "Service") => value["status"] = json!({"loadBalancer": {}}),
-        ("", "Node") => value["status"] = json!({}),
+        ("", "Node") => default(value, "status", json!({})),
         ("apps", "Deployment" | "DaemonSet") => value["status"] = json!({}),
         ("apps", "ReplicaSet" | "StatefulSet") | ("", "ReplicationController") => {
             value["status"] = json!({"replicas": 0});

@@ -71,7 +71,8 @@ fn container(container: &mut Value, host_network: bool) {
         }
     }
     for hook in ["postStart", "preStop"] {
-        if let Some(get) = container.get_mut("lifecycle").and_then(|all| all.get_mut(hook)).and_then(|one| one.get_mut("httpGet"))
+        if let Some(get) =
+            container.get_mut("lifecycle").and_then(|all| all.get_mut(hook)).and_then(|one| one.get_mut("httpGet"))
         {
             http_get(get);
         }
@@ -79,7 +80,8 @@ fn container(container: &mut Value, host_network: bool) {
 }
 
 fn probe(probe: &mut Value) {
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         default(probe, key, value);
     }
     if let Some(get) = probe.get_mut("httpGet") {

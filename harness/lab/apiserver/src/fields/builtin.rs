@@ -129,9 +129,26 @@ fn lookup(kind: &str, name: &str) -> Option<Is> {
 fn is_root(kind: &str) -> bool {
     matches!(
         kind,
-        "Object" | "Pod" | "Service" | "Node" | "Namespace" | "ServiceAccount" | "PersistentVolumeClaim" | "PodTemplate"
-            | "ReplicationController" | "Endpoints" | "Workload" | "Job" | "CronJob" | "EndpointSlice" | "NetworkPolicy"
-            | "Ingress" | "PodDisruptionBudget" | "Role" | "CustomResourceDefinition" | "ValidatingAdmissionPolicy"
+        "Object"
+            | "Pod"
+            | "Service"
+            | "Node"
+            | "Namespace"
+            | "ServiceAccount"
+            | "PersistentVolumeClaim"
+            | "PodTemplate"
+            | "ReplicationController"
+            | "Endpoints"
+            | "Workload"
+            | "Job"
+            | "CronJob"
+            | "EndpointSlice"
+            | "NetworkPolicy"
+            | "Ingress"
+            | "PodDisruptionBudget"
+            | "Role"
+            | "CustomResourceDefinition"
+            | "ValidatingAdmissionPolicy"
     )
 }
 

@@ -31,11 +31,8 @@ const UNOWNED: &[&[&str]] = &[
 ];
 
 /// Fields that may be set but are not owned once the object is there.
-const UNTRACKED: &[&[&str]] = &[
-    &["metadata", "generateName"],
-    &["metadata", "deletionTimestamp"],
-    &["metadata", "deletionGracePeriodSeconds"],
-];
+const UNTRACKED: &[&[&str]] =
+    &[&["metadata", "generateName"], &["metadata", "deletionTimestamp"], &["metadata", "deletionGracePeriodSeconds"]];
 
 fn is_owned(path: &path::Path) -> bool {
     !UNOWNED.iter().chain(UNTRACKED).any(|unowned| path.is_below(unowned))

@@ -46,7 +46,8 @@ impl<'a> Shape<'a> {
         match self {
             Self::Named(kind) => builtin::field(kind, name),
             Self::Custom(_) if name == "metadata" => Self::Named("ObjectMeta"),
-            Self::Custom(schema) | Self::Schema(schema) => match schema.get("properties").and_then(|all| all.get(name)) {
+            Self::Custom(schema) | Self::Schema(schema) => match schema.get("properties").and_then(|all| all.get(name))
+            {
                 Some(property) => Self::Schema(property),
                 None => match schema.get("additionalProperties").filter(|other| other.is_object()) {
                     Some(property) => Self::Schema(property),
@@ -70,9 +71,7 @@ impl<'a> Shape<'a> {
     pub(crate) fn is_whole(self) -> bool {
         match self {
             Self::Atomic => true,
-            Self::Schema(schema) => {
-                schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic")
-            }
+            Self::Schema(schema) => schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
             _ => false,
         }
     }

@@ -130,7 +130,11 @@ async fn read_body(body: Body) -> Result<Bytes, Rejection> {
 
 fn verb(call: Call, method: &Method, body: Bytes) -> Result<Response, Rejection> {
     if call.resource().verbs == Verbs::Create {
-        return if method == Method::POST { questions::answer(&call, &body) } else { Err(Rejection::method_not_allowed()) };
+        return if method == Method::POST {
+            questions::answer(&call, &body)
+        } else {
+            Err(Rejection::method_not_allowed())
+        };
     }
     let named = call.target.name.is_some();
     match (method.as_str(), call.target.subresource.as_deref(), named) {

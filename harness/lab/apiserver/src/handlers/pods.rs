@@ -19,12 +19,7 @@ pub(super) fn bind(call: &Call, body: &[u8]) -> Result<Response, Rejection> {
 }
 
 /// Sets the node of a pod, once.
-pub(super) fn assign(
-    cluster: &Cluster,
-    writer: Writer<'_>,
-    pod: &str,
-    binding: &Value,
-) -> Result<Response, Rejection> {
+pub(super) fn assign(cluster: &Cluster, writer: Writer<'_>, pod: &str, binding: &Value) -> Result<Response, Rejection> {
     let node = text(binding, &["target", "name"]).to_owned();
     let kind = text(binding, &["target", "kind"]);
     if node.is_empty() || !matches!(kind, "" | "Node") {
@@ -41,8 +36,10 @@ pub(super) fn assign(
     let mut writer = Writer { resource: &pods, subresource: Some("binding"), ..writer };
     writer.update(pod, |current| {
         if !uid.is_empty() && text(current, &["metadata", "uid"]) != uid {
-            return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                text(current, &["metadata", "uid"]))));
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                text(current, &["metadata", "uid"])
+            )));
         }
         if crate::json::deleting(current) {
             return Err(conflict(format!("pod {pod} is being deleted, cannot be assigned to a host")));
@@ -67,7 +64,10 @@ pub(super) fn assign(
         }
         Ok(Proposed::change(next))
     })?;
-    Ok(reply(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+    Ok(reply(
+        StatusCode::CREATED,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
 }
 
 /// `POST pods/<name>/eviction`: deletes unless a disruption budget forbids it.

@@ -47,8 +47,7 @@ impl Continue {
 /// The selected objects of the call's kind and namespace, with their version.
 pub(super) fn selected(call: &Call) -> Result<(u64, Vec<Arc<Value>>), Rejection> {
     let selector = selector(call)?;
-    let (version, mut objects) =
-        call.cluster.store.list(&call.resource().storage, call.target.namespace.as_deref());
+    let (version, mut objects) = call.cluster.store.list(&call.resource().storage, call.target.namespace.as_deref());
     if !selector.is_everything() {
         objects.retain(|object| selector.matches(object));
     }

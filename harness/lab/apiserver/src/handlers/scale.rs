@@ -90,11 +90,7 @@ pub(super) fn get(call: &Call) -> Result<Response, Rejection> {
 
 pub(super) fn change(call: &Call, method: &Method, body: &[u8]) -> Result<Response, Rejection> {
     let resource = call.resource();
-    let patch = if method == Method::PUT {
-        None
-    } else {
-        Some(Patch::read_plain(content_type(&call.headers), body)?)
-    };
+    let patch = if method == Method::PUT { None } else { Some(Patch::read_plain(content_type(&call.headers), body)?) };
     let replacement = if patch.is_none() { Some(parse_body(body)?) } else { None };
     let mut writer = call.writer();
     let updated = writer.update(call.target.name_key(), |current| {

@@ -26,7 +26,8 @@ pub(super) fn patch(call: &Call, body: &[u8]) -> Result<Response, Rejection> {
     if let Patch::Apply(config) = patch {
         let force = call.options.on("force");
         if call.options.get("fieldManager").is_none() {
-            let text = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+            let text =
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
             return Err(Rejection::unprocessable(text));
         }
         let (object, created) = writer.apply(name, config, force)?;

@@ -32,7 +32,9 @@ impl Patch {
     pub(crate) fn read(resource: &Resource, media_type: &str, body: &[u8]) -> Result<Self, Rejection> {
         match media_type {
             APPLY | "application/apply-patch+cbor" => Ok(Self::Apply(parse_body(body)?)),
-            STRATEGIC if resource.is_custom() => Err(Rejection::unsupported_media_type(STRATEGIC, &[JSON, MERGE, APPLY])),
+            STRATEGIC if resource.is_custom() => {
+                Err(Rejection::unsupported_media_type(STRATEGIC, &[JSON, MERGE, APPLY]))
+            }
             STRATEGIC => Ok(Self::Strategic(parse_body(body)?)),
             _ => Self::read_plain(media_type, body),
         }

@@ -141,8 +141,7 @@ impl Registry {
     /// Replaces the kinds that one CustomResourceDefinition gave, `storage` naming it.
     pub(crate) fn serve_custom(&self, storage: &str, resources: Vec<Resource>) {
         let mut custom = self.custom.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next: Vec<Arc<Resource>> =
-            custom.iter().filter(|one| &*one.storage != storage).cloned().collect();
+        let mut next: Vec<Arc<Resource>> = custom.iter().filter(|one| &*one.storage != storage).cloned().collect();
         next.extend(resources.into_iter().map(Arc::new));
         *custom = Arc::new(next);
     }
@@ -160,11 +159,8 @@ mod tests {
     #[test]
     fn every_path_is_served_by_one_kind() {
         let registry = Registry::default();
-        let mut paths: Vec<String> = registry
-            .all()
-            .iter()
-            .map(|one| format!("{}/{}", one.api_version(), one.plural))
-            .collect();
+        let mut paths: Vec<String> =
+            registry.all().iter().map(|one| format!("{}/{}", one.api_version(), one.plural)).collect();
         let count = paths.len();
         paths.sort();
         paths.dedup();

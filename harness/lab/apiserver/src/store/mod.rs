@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub(crate) use shelf::{Change, Event};
 use shelf::Shelf;
+pub(crate) use shelf::{Change, Event};
 
 /// What a write expects to find.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,9 +10,12 @@ use tokio::sync::watch;
 
 use super::Expired;
 
-/// Writes that a kind's log remembers. Each keeps one old version of an object alive (some KiB), and a watch that is
+/// Writes that a kind's log remembers at most. Each keeps one old version of an object alive (some KiB), and a watch that is
 /// further behind lists anew.
 pub(super) const LOG_LENGTH: usize = 1024;
+
+/// How long a kind's log remembers a write: as long as etcd does under Kubernetes.
+const LOG_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// What a write did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,7 @@ pub(crate) struct Event {
     pub(crate) previous: Option<Arc<Value>>,
     /// `object` as JSON in the version it is stored in, written once for all watches.
     text: OnceLock<Bytes>,
+    at: Instant,
 }
 
 impl Event {
@@ -50,12 +55,7 @@ pub(super) struct Shelf {
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            log: VecDeque::new(),
-            forgotten: 0,
-            latest: watch::Sender::new(0),
-        }
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), forgotten: 0, latest: watch::Sender::new(0) }
     }
 }
 
@@ -87,21 +87,29 @@ impl Shelf {
     pub(super) fn put(&mut self, version: u64, at: (&str, &str), object: Arc<Value>) {
         let previous = self.objects.insert(key(at), object.clone());
         let change = if previous.is_some() { Change::Modified } else { Change::Added };
-        self.record(Event { version, change, object, previous, text: OnceLock::new() });
+        self.record(Event { version, change, object, previous, text: OnceLock::new(), at: Instant::now() });
     }
 
     pub(super) fn remove(&mut self, version: u64, at: (&str, &str), last: Arc<Value>) {
         let previous = self.objects.remove(&key(at));
-        self.record(Event { version, change: Change::Deleted, object: last, previous, text: OnceLock::new() });
+        self.record(Event {
+            version,
+            change: Change::Deleted,
+            object: last,
+            previous,
+            text: OnceLock::new(),
+            at: Instant::now(),
+        });
     }
 
     fn record(&mut self, event: Event) {
         let version = event.version;
         self.log.push_back(Arc::new(event));
-        while self.log.len() > LOG_LENGTH {
-            if let Some(old) = self.log.pop_front() {
-                self.forgotten = old.version;
-            }
+        while let Some(oldest) = self.log.front()
+            && (self.log.len() > LOG_LENGTH || oldest.at.elapsed() > LOG_AGE)
+        {
+            self.forgotten = oldest.version;
+            self.log.pop_front();
         }
         self.latest.send_replace(version);
     }

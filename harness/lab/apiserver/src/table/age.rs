@@ -23,8 +23,8 @@ pub(super) fn human(seconds: i64) -> String {
     };
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
-        ..-1 => "<invalid>".into(),
-        ..0 => "0s".into(),
+        ..=-2 => "<invalid>".into(),
+        -1 => "0s".into(),
         0..120 => format!("{seconds}s"),
         120..600 => pair(minutes, "m", seconds % 60, "s"),
         600..10_800 => format!("{minutes}m"),

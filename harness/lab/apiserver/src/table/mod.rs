@@ -1,6 +1,7 @@
 //! Tables: what `kubectl get` prints.
 
 mod age;
+mod columns;
 mod kinds;
 mod pod;
 
@@ -22,16 +23,19 @@ fn definition(name: &str, kind: &str, format: &str, description: &str, priority:
 fn columns(resource: &Resource) -> Vec<Value> {
     let name = || definition("Name", "string", "name", "Name must be unique within a namespace.", 0);
     if let Some(custom) = &resource.custom {
-        let own = custom.columns.iter().map(|column| {
-            definition(&column.name, &column.kind, &column.format, &column.description, column.priority)
-        });
+        let own = custom
+            .columns
+            .iter()
+            .map(|column| definition(&column.name, &column.kind, &column.format, &column.description, column.priority));
         return std::iter::once(name()).chain(own).collect();
     }
-    kinds::columns(resource)
+    columns::columns(resource)
         .iter()
-        .map(|(title, kind, wide)| {
-            if *title == "Name" { name() } else { definition(title, kind, "", title, i64::from(*wide)) }
-        })
+        .map(
+            |(title, kind, wide)| {
+                if *title == "Name" { name() } else { definition(title, kind, "", title, i64::from(*wide)) }
+            },
+        )
         .collect()
 }
 
@@ -61,10 +65,8 @@ fn custom_cell(column: &crate::crd::Column, object: &Value) -> Value {
     match column.kind.as_str() {
         "date" => first.as_str().map_or(Value::Null, |text| age::of_text(text).into()),
         "string" => {
-            let texts: Vec<String> = found
-                .iter()
-                .map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
-                .collect();
+            let texts: Vec<String> =
+                found.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)).collect();
             texts.join(",").into()
         }
         "integer" => first.as_i64().map_or(Value::Null, Into::into),

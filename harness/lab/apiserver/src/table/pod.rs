@@ -30,10 +30,8 @@ fn is_sidecar(pod: &Value, name: &str) -> bool {
 }
 
 fn ready(pod: &Value) -> (usize, usize) {
-    let sidecars: Vec<&Value> = list(pod, &["spec", "initContainers"])
-        .iter()
-        .filter(|one| text(one, &["restartPolicy"]) == "Always")
-        .collect();
+    let sidecars: Vec<&Value> =
+        list(pod, &["spec", "initContainers"]).iter().filter(|one| text(one, &["restartPolicy"]) == "Always").collect();
     let is_ready = |status: &&Value| status["ready"] == true && !status["state"]["running"].is_null();
     let own = list(pod, &["status", "containerStatuses"]).iter().filter(is_ready).count();
     let side = list(pod, &["status", "initContainerStatuses"])
@@ -164,8 +162,10 @@ mod tests {
 
     #[test]
     fn the_most_telling_status_is_shown() {
-        let waiting = |reason: &str| json!({"status": {"phase": "Pending", "containerStatuses": [
-            {"state": {"waiting": {"reason": reason}}}]}});
+        let waiting = |reason: &str| {
+            json!({"status": {"phase": "Pending", "containerStatuses": [
+            {"state": {"waiting": {"reason": reason}}}]}})
+        };
         assert_eq!(status(&json!({"status": {"phase": "Pending"}})), "Pending");
         assert_eq!(status(&waiting("ContainerCreating")), "ContainerCreating");
         assert_eq!(status(&waiting("ErrImagePull")), "ErrImagePull");

@@ -66,8 +66,13 @@ fn stateful_set_update(object: &Value, old: &Value) -> Option<FieldError> {
     let fixed = |value: &Value| {
         let mut spec = value["spec"].clone();
         for key in [
-            "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-            "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
         ] {
             remove(&mut spec, key);
         }
@@ -99,7 +104,8 @@ fn job(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
 }
 
 fn cron_job(object: &Value) -> Vec<FieldError> {
-    let mut errors = pod::spec(&object["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec");
+    let mut errors =
+        pod::spec(&object["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec");
     if text(object, &["spec", "schedule"]).is_empty() {
         errors.push(FieldError::required("spec.schedule", ""));
     }

@@ -43,7 +43,9 @@ impl Writer<'_> {
                 }
                 let uid = text(&config, &["metadata", "uid"]);
                 if !uid.is_empty() {
-                    let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    );
                     return Err(Rejection::conflict(&self.resource.in_texts(), path_name, &why));
                 }
                 let object = fields::apply_new(self.resource, &config, self.manager, self.subresource);
@@ -53,8 +55,7 @@ impl Writer<'_> {
                     created => return Ok((created?, true)),
                 }
             };
-            let merged =
-                fields::apply(self.resource, &current, &config, self.manager, self.subresource, force)?;
+            let merged = fields::apply(self.resource, &current, &config, self.manager, self.subresource, force)?;
             if let Some(done) = self.try_update(&current, Proposed::applied(merged))? {
                 return Ok((done, false));
             }

@@ -1,23 +1,21 @@
-//! Bodies of requests: JSON, or YAML, which contains it.
+//! Bodies of requests: JSON, YAML, which contains it, or protobuf.
 
 use serde_json::Value;
 
 use crate::json::text;
+use crate::protobuf;
 use crate::resources::Resource;
 use crate::status::Rejection;
 
 /// Reads a body.
 pub(crate) fn parse_body(body: &[u8]) -> Result<Value, Rejection> {
+    if body.starts_with(protobuf::MAGIC) {
+        return protobuf::decode(body);
+    }
     let error = match serde_json::from_slice(body) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    if body.starts_with(b"k8s\0") {
-        return Err(Rejection::unsupported_media_type(
-            "application/vnd.kubernetes.protobuf",
-            &["application/json", "application/yaml"],
-        ));
-    }
     let yaml = std::str::from_utf8(body).ok().and_then(|text| serde_saphyr::from_str::<Value>(text).ok());
     yaml.filter(Value::is_object)
         .ok_or_else(|| Rejection::bad_request(format!("couldn't get version/kind; json parse error: {error}")))

@@ -56,19 +56,19 @@ impl Writer<'_> {
             return Err(Rejection::already_exists(&self.resource.in_texts(), name(&object)));
         }
         meta::identify(self.resource, &mut object);
-        if self.resource.has_status() {
+        // Node agents register their node with a first status; everybody else's status begins empty.
+        if self.resource.has_status() && !self.resource.is("", "nodes") {
             json::remove(&mut object, "status");
         }
         self.set_defaults(&mut object);
-        defaults::first_status(self.resource, &mut object);
-        self.check_rules(&object, None)?;
-        // Held until the commit, so that no address is given twice.
-        let _addresses = self.cluster.allocator.lock();
-        if self.resource.is("", "services") {
-            services::allocate(self.cluster, &mut object, None)?;
-        }
         if record {
             fields::record_create(self.resource, &mut object, self.manager, self.subresource);
+        }
+        defaults::first_status(self.resource, &mut object);
+        self.check_rules(&object, None)?;
+        let _addresses = self.lock_addresses();
+        if self.resource.is("", "services") {
+            services::allocate(self.cluster, &mut object, None)?;
         }
         self.admit("CREATE", Some(&object), None)?;
         if self.dry_run {
@@ -115,10 +115,8 @@ impl Writer<'_> {
             .get("namespaces", "", self.namespace)
             .ok_or_else(|| Rejection::not_found(&namespaces, self.namespace))?;
         if deleting(&namespace) && !may_outlive(self.resource) {
-            let why = format!(
-                "unable to create new content in namespace {} because it is being terminated",
-                self.namespace
-            );
+            let why =
+                format!("unable to create new content in namespace {} because it is being terminated", self.namespace);
             let causes = json!([{
                 "reason": "NamespaceTerminating",
                 "message": format!("namespace {} is being terminated", self.namespace),

@@ -100,18 +100,16 @@ impl Writer<'_> {
     }
 
     fn check_preconditions(&self, current: &Value, options: &DeleteOptions) -> Result<(), Rejection> {
-        let given = [("UID", &options.uid, meta::uid(current)), (
-            "ResourceVersion",
-            &options.version,
-            text(current, &["metadata", "resourceVersion"]),
-        )];
+        let given = [
+            ("UID", &options.uid, meta::uid(current)),
+            ("ResourceVersion", &options.version, text(current, &["metadata", "resourceVersion"])),
+        ];
         for (what, wanted, found) in given {
             if let Some(wanted) = wanted
                 && wanted != found
             {
-                let why = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-                );
+                let why =
+                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
                 return Err(Rejection::conflict(&self.resource.in_texts(), name(current), &why));
             }
         }

@@ -1,6 +1,5 @@
 //! What the server itself does after a write: it begins and ends to serve custom resources.
 
-
 use serde_json::Value;
 
 use super::{DeleteOptions, Writer, meta};

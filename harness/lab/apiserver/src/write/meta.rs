@@ -16,8 +16,7 @@ const LONGEST_BASE: usize = 58;
 pub(super) fn generate_name(base: &str) -> String {
     let base: String = base.chars().take(LONGEST_BASE).collect();
     let mut random = rand::rng();
-    let suffix: String =
-        (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
+    let suffix: String = (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
     base + &suffix
 }
 
@@ -61,8 +60,15 @@ pub(super) fn identify(resource: &Resource, object: &mut Value) {
 /// Carries over what no client may change.
 pub(super) fn keep_identity(object: &mut Value, current: &Value) {
     for key in [
-        "uid", "name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-        "resourceVersion", "generateName",
+        "uid",
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "generateName",
     ] {
         crate::json::carry(&mut object["metadata"], &current["metadata"], key);
     }
@@ -75,9 +81,9 @@ pub(super) fn count_generation(resource: &Resource, object: &mut Value, current:
         return;
     }
     let own_status = resource.has_status();
-    let relevant = |key: &str| !matches!(key, "metadata" | "apiVersion" | "kind") && !(own_status && key == "status");
+    let apart = |key: &str| matches!(key, "metadata" | "apiVersion" | "kind") || (own_status && key == "status");
     let differs = |a: &Value, b: &Value| {
-        a.as_object().into_iter().flatten().any(|(key, value)| relevant(key) && b.get(key) != Some(value))
+        a.as_object().into_iter().flatten().any(|(key, value)| !apart(key) && b.get(key) != Some(value))
     };
     if differs(object, current) || differs(current, object) {
         let generation = int(current, &["metadata", "generation"]).unwrap_or(0) + 1;

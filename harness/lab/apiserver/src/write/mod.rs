@@ -8,6 +8,8 @@ mod effects;
 mod meta;
 mod update;
 
+use std::sync::MutexGuard;
+
 use serde_json::Value;
 
 use crate::crd;
@@ -53,7 +55,9 @@ impl Writer<'_> {
                 return Err(Rejection::bad_request(if self.resource.is_custom() {
                     format!("strict decoding error: {list}")
                 } else {
-                    format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {list}")
+                    format!(
+                        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {list}"
+                    )
                 }));
             }
         }
@@ -99,15 +103,23 @@ impl Writer<'_> {
         Err(Rejection::invalid(&self.resource.qualified_kind(), name, &errors))
     }
 
+    /// For services a lock to hold until the commit, so that no address is given twice.
+    fn lock_addresses(&self) -> Option<MutexGuard<'_, ()>> {
+        self.resource.is("", "services").then(|| self.cluster.allocator.lock())
+    }
+
     fn admit(&self, operation: &str, object: Option<&Value>, old: Option<&Value>) -> Result<(), Rejection> {
-        self.cluster.policies.admit(self.cluster, &crate::admission::Attempt {
-            operation,
-            resource: self.resource,
-            subresource: self.subresource.unwrap_or_default(),
-            namespace: self.namespace,
-            object,
-            old,
-            dry_run: self.dry_run,
-        })
+        self.cluster.policies.admit(
+            self.cluster,
+            &crate::admission::Attempt {
+                operation,
+                resource: self.resource,
+                subresource: self.subresource.unwrap_or_default(),
+                namespace: self.namespace,
+                object,
+                old,
+                dry_run: self.dry_run,
+            },
+        )
     }
 }

@@ -75,7 +75,7 @@ impl Writer<'_> {
         if !replacement {
             self.check_fields(&mut object)?;
         }
-        let _addresses = self.cluster.allocator.lock();
+        let _addresses = self.lock_addresses();
         let step = self.advance(&mut object, current, owned)?;
         if matches!(step, Step::Nothing) {
             return Ok(Some(current.clone()));
@@ -100,7 +100,7 @@ impl Writer<'_> {
     fn check_identity(&self, object: &mut Value, current: &Value, replacement: bool) -> Result<(), Rejection> {
         let in_texts = self.resource.in_texts();
         let given = name(object);
-        if given != name(current) && !(given.is_empty() && !replacement) {
+        if given != name(current) && (replacement || !given.is_empty()) {
             return Err(Rejection::bad_request(format!(
                 "the name of the object ({given}) does not match the name on the URL ({})",
                 name(current)
@@ -110,7 +110,8 @@ impl Writer<'_> {
         let version = text(object, &["metadata", "resourceVersion"]);
         if version.is_empty() {
             if replacement && self.resource.is_custom() {
-                let error = FieldError::invalid("metadata.resourceVersion", &"0x0".into(), "must be specified for an update");
+                let error =
+                    FieldError::invalid("metadata.resourceVersion", &"0x0".into(), "must be specified for an update");
                 return Err(Rejection::invalid(&self.resource.qualified_kind(), name(current), &[error]));
             }
         } else if version != text(current, &["metadata", "resourceVersion"]) {
@@ -118,10 +119,8 @@ impl Writer<'_> {
         }
         let uid = meta::uid(object);
         if !uid.is_empty() && uid != meta::uid(current) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(current)
-            );
+            let why =
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(current));
             return Err(Rejection::conflict(&in_texts, name(current), &why));
         }
         meta::keep_identity(object, current);
@@ -133,7 +132,7 @@ impl Writer<'_> {
     }
 
     /// Brings a proposal into the form that is stored, and says what to do with it.
-    fn advance(&mut self, object: &mut Value, current: &Value, owned: bool) -> Result<Step, Rejection> {
+    fn advance(&self, object: &mut Value, current: &Value, owned: bool) -> Result<Step, Rejection> {
         self.confine(object, current);
         self.set_defaults(object);
         if self.resource.is("", "services") && self.subresource.is_none() {

@@ -67,7 +67,9 @@ async fn plain_writes_own_what_they_change() {
     assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"creator\" using v1: .data.a");
     maps.patch("m", &apply("one").force(), &map(json!({"a": "2"}))).await.unwrap();
     let patch = Patch::Merge(json!({"data": {"a": "3"}}));
-    maps.patch("m", &PatchParams { field_manager: Some("editor".into()), ..PatchParams::default() }, &patch).await.unwrap();
+    maps.patch("m", &PatchParams { field_manager: Some("editor".into()), ..PatchParams::default() }, &patch)
+        .await
+        .unwrap();
     let refused = refusal(maps.patch("m", &apply("one"), &map(json!({"a": "2"}))).await);
     assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"editor\" using v1: .data.a");
 }

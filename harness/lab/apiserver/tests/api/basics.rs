@@ -21,7 +21,8 @@ async fn an_object_gets_an_identity_and_defaults() {
     assert_eq!(spec.restart_policy.as_deref(), Some("Always"));
     assert_eq!(spec.containers[0].image_pull_policy.as_deref(), Some("IfNotPresent"));
     assert_eq!(created.status.unwrap().phase.as_deref(), Some("Pending"));
-    let generated: Pod = from(json!({"metadata": {"generateName": "g-"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}));
+    let generated: Pod =
+        from(json!({"metadata": {"generateName": "g-"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}));
     let generated = pods.create(&PostParams::default(), &generated).await.unwrap();
     assert!(generated.metadata.name.unwrap().starts_with("g-"));
 }
@@ -35,13 +36,22 @@ async fn refusals_are_worded_as_kubernetes_does() {
     assert_eq!(missing.reason, "NotFound");
     pods.create(&PostParams::default(), &pod("a")).await.unwrap();
     let twice = refusal(pods.create(&PostParams::default(), &pod("a")).await);
-    assert_eq!((twice.code, twice.reason.as_str(), twice.message.as_str()), (409, "AlreadyExists", "pods \"a\" already exists"));
+    assert_eq!(
+        (twice.code, twice.reason.as_str(), twice.message.as_str()),
+        (409, "AlreadyExists", "pods \"a\" already exists")
+    );
     let nowhere: Api<Pod> = Api::namespaced(client.clone(), "nowhere");
     let nowhere = refusal(nowhere.create(&PostParams::default(), &pod("a")).await);
     assert_eq!((nowhere.code, nowhere.message.as_str()), (404, "namespaces \"nowhere\" not found"));
     let bad = refusal(pods.create(&PostParams::default(), &pod("Bad_Name")).await);
     assert_eq!((bad.code, bad.reason.as_str()), (422, "Invalid"));
-    assert!(bad.message.starts_with("Pod \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123"), "{}", bad.message);
+    assert!(
+        bad.message.starts_with(
+            "Pod \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123"
+        ),
+        "{}",
+        bad.message
+    );
     let empty: Pod = from(json!({"metadata": {"name": "e"}, "spec": {"containers": []}}));
     let empty = refusal(pods.create(&PostParams::default(), &empty).await);
     assert_eq!(empty.message, "Pod \"e\" is invalid: spec.containers: Required value");
@@ -79,7 +89,10 @@ async fn generation_counts_changes_of_the_spec_only() {
     let status = json!({"status": {"replicas": 1, "observedGeneration": 1}, "spec": {"replicas": 9}});
     let status = deployments.patch_status("d", &params, &patch(status)).await.unwrap();
     assert_eq!((status.metadata.generation, status.spec.unwrap().replicas), (Some(1), Some(1)));
-    let scaled = deployments.patch("d", &params, &patch(json!({"spec": {"replicas": 3}, "status": {"replicas": 7}}))).await.unwrap();
+    let scaled = deployments
+        .patch("d", &params, &patch(json!({"spec": {"replicas": 3}, "status": {"replicas": 7}})))
+        .await
+        .unwrap();
     assert_eq!((scaled.metadata.generation, scaled.status.unwrap().replicas), (Some(2), Some(1)));
     let scale = deployments.patch_scale("d", &params, &patch(json!({"spec": {"replicas": 5}}))).await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas, Some(5));
@@ -117,9 +130,14 @@ async fn of_a_pod_little_may_change() {
     pods.patch("p", &params, &Patch::Strategic(image)).await.unwrap();
     let refused = refusal(pods.patch("p", &params, &Patch::Merge(json!({"spec": {"hostNetwork": true}}))).await);
     assert_eq!(refused.code, 422);
-    assert!(refused.message.contains("spec: Forbidden: pod updates may not change fields other than"), "{}", refused.message);
+    assert!(
+        refused.message.contains("spec: Forbidden: pod updates may not change fields other than"),
+        "{}",
+        refused.message
+    );
     let again = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "x"}});
-    let refused = refusal(pods.create_subresource::<Value, Value>("binding", "p", &PostParams::default(), &again).await);
+    let refused =
+        refusal(pods.create_subresource::<Value, Value>("binding", "p", &PostParams::default(), &again).await);
     assert_eq!(refused.code, 409);
     assert!(refused.message.ends_with("pod p is already assigned to node \"ovn-worker\""), "{}", refused.message);
 }
@@ -225,4 +243,29 @@ async fn strangers_are_turned_away() {
     assert_eq!((refused.code, refused.reason.as_str()), (401, "Unauthorized"));
     let healthy = client.request_text(Request::get("/healthz").body(Vec::new()).unwrap()).await.unwrap();
     assert_eq!(healthy, "ok");
+}
+
+#[tokio::test]
+async fn discovery_in_both_forms() {
+    let (_server, client) = start().await;
+    for discovery in [
+        kube::Discovery::new(client.clone()).run().await.unwrap(),
+        kube::Discovery::new(client.clone()).run_aggregated().await.unwrap(),
+    ] {
+        let kind = kube::core::GroupVersionKind::gvk("apps", "v1", "StatefulSet");
+        let (resource, capabilities) = discovery.resolve_gvk(&kind).expect("stateful sets");
+        assert_eq!(resource.plural, "statefulsets");
+        assert!(capabilities.subresources.iter().any(|(sub, _)| sub.plural.ends_with("scale")));
+    }
+    assert_eq!(client.apiserver_version().await.unwrap().minor, "33");
+}
+
+#[tokio::test]
+async fn a_node_is_registered_with_its_status() {
+    let (_server, client) = start().await;
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(client);
+    let node =
+        from(json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+    let node = nodes.create(&PostParams::default(), &node).await.unwrap();
+    assert_eq!(node.status.unwrap().conditions.unwrap().len(), 1);
 }

@@ -99,7 +99,9 @@ async fn status_and_scale_are_apart() {
     let things = things(&client).await;
     things.create(&PostParams::default(), &thing("a", json!({"size": 3, "replicas": 2}))).await.unwrap();
     let params = PatchParams::default();
-    let patch = Patch::Merge(json!({"spec": {"size": 9}, "status": {"ready": "yes", "replicas": 1}, "metadata": {"labels": {"a": "b"}}}));
+    let patch = Patch::Merge(
+        json!({"spec": {"size": 9}, "status": {"ready": "yes", "replicas": 1}, "metadata": {"labels": {"a": "b"}}}),
+    );
     let patched = things.patch_status("a", &params, &patch).await.unwrap();
     assert_eq!((&patched.data["spec"]["size"], &patched.data["status"]["ready"]), (&json!(3), &json!("yes")));
     assert!(patched.labels().is_empty());
@@ -167,19 +169,29 @@ async fn networks_of_ovn_kubernetes() {
     let (_server, client) = start().await;
     let networks = networks(&client, "UserDefinedNetwork").await;
     let network = |name: &str, spec: Value| -> DynamicObject {
-        from(json!({"apiVersion": "k8s.ovn.org/v1", "kind": "UserDefinedNetwork", "metadata": {"name": name}, "spec": spec}))
+        from(
+            json!({"apiVersion": "k8s.ovn.org/v1", "kind": "UserDefinedNetwork", "metadata": {"name": name}, "spec": spec}),
+        )
     };
-    let layer2 = json!({"topology": "Layer2", "layer2": {"role": "Primary", "subnets": ["10.100.0.0/16", "fd00:100::/64"]}});
+    let layer2 =
+        json!({"topology": "Layer2", "layer2": {"role": "Primary", "subnets": ["10.100.0.0/16", "fd00:100::/64"]}});
     networks.create(&PostParams::default(), &network("good", layer2)).await.unwrap();
     let layer3 = json!({"topology": "Layer3", "layer3": {"role": "Primary", "subnets": [{"cidr": "10.101.0.0/16", "hostSubnet": 24}]}});
     networks.create(&PostParams::default(), &network("routed", layer3)).await.unwrap();
     let cases = [
-        (json!({"topology": "Layer2", "layer3": {"role": "Primary", "subnets": [{"cidr": "10.0.0.0/16"}]}}),
-            "spec.layer2 is required when topology is Layer2 and forbidden otherwise"),
-        (json!({"topology": "Layer2", "layer2": {"role": "Primary", "subnets": ["10.0.0.0/16", "10.1.0.0/16"]}}),
-            "When 2 CIDRs are set, they must be from different IP families"),
+        (
+            json!({"topology": "Layer2", "layer3": {"role": "Primary", "subnets": [{"cidr": "10.0.0.0/16"}]}}),
+            "spec.layer2 is required when topology is Layer2 and forbidden otherwise",
+        ),
+        (
+            json!({"topology": "Layer2", "layer2": {"role": "Primary", "subnets": ["10.0.0.0/16", "10.1.0.0/16"]}}),
+            "When 2 CIDRs are set, they must be from different IP families",
+        ),
         (json!({"topology": "Layer2", "layer2": {"role": "Primary", "subnets": ["nonsense"]}}), "CIDR is invalid"),
-        (json!({"topology": "Layer2", "layer2": {"role": "Primary"}}), "Subnets is required with ipam.mode is Enabled or unset"),
+        (
+            json!({"topology": "Layer2", "layer2": {"role": "Primary"}}),
+            "Subnets is required with ipam.mode is Enabled or unset",
+        ),
     ];
     for (spec, text) in cases {
         let refused = refusal(networks.create(&PostParams::default(), &network("bad", spec)).await);
@@ -203,10 +215,12 @@ async fn cluster_networks_of_ovn_kubernetes() {
         },
     }));
     networks.create(&PostParams::default(), &network).await.unwrap();
-    let condition = |kind: &str| Patch::Apply(json!({
-        "apiVersion": "k8s.ovn.org/v1", "kind": "ClusterUserDefinedNetwork", "metadata": {"name": "tenants"},
-        "status": {"conditions": [{"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z"}]},
-    }));
+    let condition = |kind: &str| {
+        Patch::Apply(json!({
+            "apiVersion": "k8s.ovn.org/v1", "kind": "ClusterUserDefinedNetwork", "metadata": {"name": "tenants"},
+            "status": {"conditions": [{"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z"}]},
+        }))
+    };
     networks.patch_status("tenants", &PatchParams::apply("one").force(), &condition("NetworkCreated")).await.unwrap();
     let both = networks
         .patch_status("tenants", &PatchParams::apply("two").force(), &condition("NetworkAllocationSucceeded"))

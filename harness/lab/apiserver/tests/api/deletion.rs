@@ -19,7 +19,11 @@ async fn finalizers_keep_an_object() {
     assert!(marked.metadata.deletion_timestamp.is_some());
     let more = Patch::Merge(json!({"metadata": {"finalizers": ["test.io/one", "test.io/two"]}}));
     let refused = refusal(maps.patch("m", &PatchParams::default(), &more).await);
-    assert!(refused.message.contains("no new finalizers can be added if the object is being deleted"), "{}", refused.message);
+    assert!(
+        refused.message.contains("no new finalizers can be added if the object is being deleted"),
+        "{}",
+        refused.message
+    );
     let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     maps.patch("m", &PatchParams::default(), &none).await.unwrap();
     assert_eq!(refusal(maps.get("m").await).code, 404);
@@ -29,7 +33,9 @@ async fn finalizers_keep_an_object() {
 async fn propagation_leaves_its_finalizer() {
     let (_server, client) = start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
-    for (policy, finalizer) in [(PropagationPolicy::Foreground, "foregroundDeletion"), (PropagationPolicy::Orphan, "orphan")] {
+    for (policy, finalizer) in
+        [(PropagationPolicy::Foreground, "foregroundDeletion"), (PropagationPolicy::Orphan, "orphan")]
+    {
         let name = finalizer.to_lowercase();
         maps.create(&PostParams::default(), &config_map(&name, json!({}))).await.unwrap();
         let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() };
@@ -109,12 +115,25 @@ async fn a_disruption_budget_forbids_evictions() {
     let pods = scheduled(&client, "p").await;
     let status = json!({"metadata": {"labels": {"a": "b"}}, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     pods.patch_status("p", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let budgets: Api<k8s_openapi::api::policy::v1::PodDisruptionBudget> = Api::default_namespaced(client);
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let budgets: Api<k8s_openapi::api::policy::v1::PodDisruptionBudget> = Api::default_namespaced(client.clone());
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
     budgets.create(&PostParams::default(), &from(budget)).await.unwrap();
-    let refused = refusal(pods.evict("p", &Default::default()).await);
-    assert_eq!((refused.code, refused.message.as_str()), (429, "Cannot evict pod as it would violate the pod's disruption budget."));
+    // Refused with 429, which the client takes as "try again".
+    let eviction = pods.clone();
+    let eviction = tokio::spawn(async move { eviction.evict("p", &Default::default()).await });
+    let answer = client.send(
+        Request::post("/api/v1/namespaces/default/pods/p/eviction?dryRun=All")
+            .header("content-type", "application/json")
+            .body(kube::client::Body::from(b"{}".to_vec()))
+            .unwrap(),
+    );
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_millis(700), answer).await.is_err(),
+        "evicted in spite of a budget"
+    );
+    assert!(pods.get("p").await.unwrap().metadata.deletion_timestamp.is_none());
     budgets.delete("b", &DeleteParams::default()).await.unwrap();
-    pods.evict("p", &Default::default()).await.unwrap();
+    eviction.await.unwrap().unwrap();
     assert!(pods.get("p").await.unwrap().metadata.deletion_timestamp.is_some());
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -62,10 +62,15 @@ async fn exec(mut socket: WebSocket, query: String) {
     }
     let status = json!({"metadata": {}, "status": "Success"}).to_string();
     socket.send(Message::Binary([&[3], status.as_bytes()].concat().into())).await.unwrap();
+    // kubectl takes any other closure for an accident.
+    socket.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() }))).await.unwrap();
+    while let Some(Ok(_)) = socket.recv().await {}
 }
 
 async fn kubelet() -> (SocketAddr, TlsConnector) {
-    let logs = async |Path((namespace, pod, container)): Path<(String, String, String)>, RawQuery(query): RawQuery| -> Response {
+    let logs = async |Path((namespace, pod, container)): Path<(String, String, String)>,
+                      RawQuery(query): RawQuery|
+           -> Response {
         if container == "missing" {
             return (http::StatusCode::BAD_REQUEST, "no such container").into_response();
         }
@@ -106,7 +111,9 @@ async fn kubelet() -> (SocketAddr, TlsConnector) {
             tokio::spawn(async move {
                 let stream = acceptor.accept(stream).await.unwrap();
                 let service = TowerToHyperService::new(router);
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });

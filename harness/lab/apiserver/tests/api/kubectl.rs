@@ -108,7 +108,10 @@ async fn apply_get_describe_scale_delete() {
     kubectl.ok("annotate sts web -n green c=d").await;
     kubectl.ok("set image sts/web agnhost=other:1 -n green").await;
     kubectl.ok("rollout restart sts/web -n green").await;
-    assert_eq!(kubectl.ok("get sts web -n green -o jsonpath={.spec.template.spec.containers[0].image}").await, "other:1");
+    assert_eq!(
+        kubectl.ok("get sts web -n green -o jsonpath={.spec.template.spec.containers[0].image}").await,
+        "other:1"
+    );
     assert_eq!(kubectl.ok("get ns -l a=b -o name").await, "namespace/green\n");
     kubectl.ok("delete sts web -n green --cascade=background").await;
     let gone = kubectl.run("get sts web -n green", "").await.unwrap_err();
@@ -136,7 +139,8 @@ async fn commands_that_speak_protobuf() {
     assert_eq!(kubectl.ok("get secret s -n one -o jsonpath={.data.a}").await, "Yg==");
     kubectl.ok("create serviceaccount sa -n one").await;
     kubectl.ok("create deployment d -n one --image=x:1 --replicas=2 --port=80").await;
-    let deployment = kubectl.ok("get deploy d -n one -o jsonpath={.spec.replicas}/{.spec.template.spec.containers[0].image}").await;
+    let deployment =
+        kubectl.ok("get deploy d -n one -o jsonpath={.spec.replicas}/{.spec.template.spec.containers[0].image}").await;
     assert_eq!(deployment, "2/x:1");
     kubectl.ok("expose deployment d -n one --port=80 --target-port=8080").await;
     kubectl.ok("create service nodeport np -n one --tcp=80:8080").await;
@@ -159,23 +163,23 @@ async fn commands_that_speak_protobuf() {
 #[tokio::test]
 async fn definitions_and_their_columns() {
     let kubectl = Kubectl::start().await;
-    let definitions: Vec<String> = udn_api::crds().iter().map(|one| serde_json::to_string(one).unwrap()).collect();
-    kubectl.apply("apply -f -", &definitions.join("\n---\n")).await;
+    let definitions = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": udn_api::crds()});
+    kubectl.apply("apply -f -", &definitions.to_string()).await;
     kubectl.ok("wait --for=condition=Established crd/userdefinednetworks.k8s.ovn.org --timeout=10s").await;
-    let network = "apiVersion: k8s.ovn.org/v1\nkind: UserDefinedNetwork\nmetadata: {name: n}\nspec: {topology: Layer2, layer2: {role: Primary, subnets: [10.1.0.0/16]}}\n";
-    assert_eq!(kubectl.apply("apply -f -", network).await, "userdefinednetwork.k8s.ovn.org/n created\n");
-    assert_eq!(kubectl.apply("apply -f -", network).await, "userdefinednetwork.k8s.ovn.org/n unchanged\n");
+    let network = "apiVersion: k8s.ovn.org/v1\nkind: UserDefinedNetwork\nmetadata: {name: net}\nspec: {topology: Layer2, layer2: {role: Primary, subnets: [10.1.0.0/16]}}\n";
+    assert_eq!(kubectl.apply("apply -f -", network).await, "userdefinednetwork.k8s.ovn.org/net created\n");
+    assert_eq!(kubectl.apply("apply -f -", network).await, "userdefinednetwork.k8s.ovn.org/net unchanged\n");
     let wrong = network.replace("role: Primary", "role: Primary, rol: x");
     let refused = kubectl.run("apply -f -", &wrong).await.unwrap_err();
     assert!(refused.contains("strict decoding error: unknown field \"spec.layer2.rol\""), "{refused}");
     let status = r#"{"status":{"conditions":[{"type":"NetworkCreated","status":"True","reason":"R","message":"m","lastTransitionTime":"2025-01-01T00:00:00Z"}]}}"#;
-    kubectl.ok(&format!("patch userdefinednetwork n --subresource=status --type=merge -p {status}")).await;
-    kubectl.ok("wait --for=condition=NetworkCreated userdefinednetwork/n --timeout=10s").await;
+    kubectl.ok(&format!("patch userdefinednetwork net --subresource=status --type=merge -p {status}")).await;
+    kubectl.ok("wait --for=condition=NetworkCreated userdefinednetwork/net --timeout=10s").await;
     let explained = kubectl.ok("explain userdefinednetwork.spec").await;
     assert!(explained.contains("topology"), "{explained}");
     let resources = kubectl.ok("api-resources --api-group=k8s.ovn.org -o name").await;
     assert!(resources.contains("userdefinednetworks.k8s.ovn.org"), "{resources}");
-    kubectl.ok("delete userdefinednetwork n").await;
+    kubectl.ok("delete userdefinednetwork net").await;
 }
 
 #[tokio::test]

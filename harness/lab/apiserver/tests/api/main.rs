@@ -1,5 +1,8 @@
 //! The API server as its clients see it: `kube` and, in `kubectl`, the program of that name.
 
+// Clippy knows the functions with `#[test]`, not those that they call.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod apply;
 mod basics;
 mod custom;

@@ -35,7 +35,11 @@ async fn the_label_of_primary_networks_stays_as_it_was_created() {
         let refused = refusal(namespaces.patch(name, &PatchParams::default(), &patch).await);
         assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
         let start = format!("namespaces {name:?} is forbidden: ValidatingAdmissionPolicy '");
-        assert!(refused.message.starts_with(&start) && refused.message.contains(" denied request: "), "{}", refused.message);
+        assert!(
+            refused.message.starts_with(&start) && refused.message.contains(" denied request: "),
+            "{}",
+            refused.message
+        );
     }
     let other = Patch::Merge(json!({"metadata": {"labels": {"else": "x"}}}));
     namespaces.patch("with", &PatchParams::default(), &other).await.unwrap();

@@ -15,7 +15,8 @@ async fn table(client: &kube::Client, path: &str) -> (Vec<String>, Vec<Vec<Value
         .unwrap();
     let table: Value = client.request(request).await.unwrap();
     assert_eq!(table["kind"], "Table");
-    let titles = table["columnDefinitions"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap().to_owned());
+    let titles =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap().to_owned());
     let rows = table["rows"].as_array().unwrap().iter().map(|row| row["cells"].as_array().unwrap().clone());
     (titles.collect(), rows.collect())
 }
@@ -58,7 +59,8 @@ async fn every_kind_has_as_many_cells_as_columns() {
         client.request::<Value>(request).await.unwrap()
     };
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let workload = json!({"metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let workload =
+        json!({"metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
     let mut job_template = template.clone();
     job_template["spec"]["restartPolicy"] = "Never".into();
     let plain = json!({"metadata": {"name": "x"}});
@@ -70,23 +72,42 @@ async fn every_kind_has_as_many_cells_as_columns() {
         (format!("/api/v1/{spaced}/secrets"), plain.clone()),
         (format!("/api/v1/{spaced}/serviceaccounts"), plain.clone()),
         (format!("/api/v1/{spaced}/endpoints"), plain.clone()),
-        (format!("/api/v1/{spaced}/events"), json!({"metadata": {"name": "x"}, "involvedObject": {"kind": "Pod", "name": "x"}})),
+        (
+            format!("/api/v1/{spaced}/events"),
+            json!({"metadata": {"name": "x"}, "involvedObject": {"kind": "Pod", "name": "x"}}),
+        ),
         ("/api/v1/nodes".into(), plain.clone()),
         (format!("/apis/apps/v1/{spaced}/deployments"), workload.clone()),
         (format!("/apis/apps/v1/{spaced}/replicasets"), workload.clone()),
         (format!("/apis/apps/v1/{spaced}/statefulsets"), workload.clone()),
         (format!("/apis/apps/v1/{spaced}/daemonsets"), workload.clone()),
         (format!("/apis/apps/v1/{spaced}/controllerrevisions"), json!({"metadata": {"name": "x"}, "revision": 1})),
-        (format!("/apis/batch/v1/{spaced}/jobs"), json!({"metadata": {"name": "x"}, "spec": {"template": job_template}})),
-        (format!("/apis/batch/v1/{spaced}/cronjobs"), json!({"metadata": {"name": "x"},
-            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": job_template}}}})),
-        (format!("/apis/networking.k8s.io/v1/{spaced}/networkpolicies"), json!({"metadata": {"name": "x"}, "spec": {"podSelector": {}}})),
-        (format!("/apis/discovery.k8s.io/v1/{spaced}/endpointslices"),
-            json!({"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]})),
+        (
+            format!("/apis/batch/v1/{spaced}/jobs"),
+            json!({"metadata": {"name": "x"}, "spec": {"template": job_template}}),
+        ),
+        (
+            format!("/apis/batch/v1/{spaced}/cronjobs"),
+            json!({"metadata": {"name": "x"},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": job_template}}}}),
+        ),
+        (
+            format!("/apis/networking.k8s.io/v1/{spaced}/networkpolicies"),
+            json!({"metadata": {"name": "x"}, "spec": {"podSelector": {}}}),
+        ),
+        (
+            format!("/apis/discovery.k8s.io/v1/{spaced}/endpointslices"),
+            json!({"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}),
+        ),
         (format!("/apis/coordination.k8s.io/v1/{spaced}/leases"), plain.clone()),
-        (format!("/apis/policy/v1/{spaced}/poddisruptionbudgets"), json!({"metadata": {"name": "x"}, "spec": {"minAvailable": 1}})),
-        (format!("/apis/rbac.authorization.k8s.io/v1/{spaced}/rolebindings"),
-            json!({"metadata": {"name": "x"}, "roleRef": {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}})),
+        (
+            format!("/apis/policy/v1/{spaced}/poddisruptionbudgets"),
+            json!({"metadata": {"name": "x"}, "spec": {"minAvailable": 1}}),
+        ),
+        (
+            format!("/apis/rbac.authorization.k8s.io/v1/{spaced}/rolebindings"),
+            json!({"metadata": {"name": "x"}, "roleRef": {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}}),
+        ),
         ("/apis/rbac.authorization.k8s.io/v1/clusterroles".into(), json!({"metadata": {"name": "x:y"}})),
         ("/apis/storage.k8s.io/v1/storageclasses".into(), json!({"metadata": {"name": "x"}, "provisioner": "p"})),
     ];

@@ -30,7 +30,10 @@ pub(crate) fn follow(
                 continue;
             };
             let request = json!([database, null, {table: [{"columns": columns}]}]);
-            let Ok(initial) = connection.call("monitor", request).await else { continue };
+            let Ok(initial) = connection.call("monitor", request).await else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
             sender.send_modify(|rows| {
                 rows.clear();
                 apply(rows, &initial["result"][table]);

@@ -10,9 +10,7 @@ use std::process::ExitCode;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{execve, sethostname, setsid};
-use rustix::process::{
-    PidfdFlags, Signal, WaitOptions, ioctl_tiocsctty, pidfd_open, pidfd_send_signal, waitpid,
-};
+use rustix::process::{PidfdFlags, Signal, WaitOptions, ioctl_tiocsctty, pidfd_open, pidfd_send_signal, waitpid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
 use super::job::{Creation, Job, Program, Report};
@@ -151,7 +149,8 @@ fn run(socket: &OwnedFd, program: &Program, stdio: &[OwnedFd]) -> Result<std::co
     let path = find(program)?;
     privilege::give_up(program).map_err(|error| Failure::new("cannot drop privileges", error))?;
     let text = |text: &str| {
-        CString::new(text).map_err(|_| Failure::new("cannot start the program", "a NUL byte in an argument or variable"))
+        CString::new(text)
+            .map_err(|_| Failure::new("cannot start the program", "a NUL byte in an argument or variable"))
     };
     let argv = program.argv.iter().map(|argument| text(argument)).collect::<Result<Vec<_>, _>>()?;
     let env =
@@ -196,10 +195,10 @@ fn find(program: &Program) -> Result<String, Failure> {
         rustix::fs::access(candidate.as_str(), rustix::fs::Access::EXEC_OK).is_ok()
             && std::fs::metadata(candidate).is_ok_and(|found| found.is_file())
     };
-    path.split(':').map(|directory| format!("{directory}/{name}")).find(executable).ok_or_else(|| Failure {
-        message: format!("exec: \"{name}\": executable file not found in $PATH"),
-        code: 127,
-    })
+    path.split(':')
+        .map(|directory| format!("{directory}/{name}"))
+        .find(executable)
+        .ok_or_else(|| Failure { message: format!("exec: \"{name}\": executable file not found in $PATH"), code: 127 })
 }
 
 fn not_started(path: &str, error: nix::Error) -> Failure {

@@ -5,8 +5,8 @@ use std::io;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs,
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
 };
 
 use super::job::Program;
@@ -26,8 +26,8 @@ pub(super) fn give_up(program: &Program) -> io::Result<()> {
     if !become_user(program)? {
         allowed = CapabilitySet::empty();
     }
-    let root = Uid::effective().is_root();
-    if (root && program.capabilities != u64::MAX) || (root && program.user != 0) {
+    let keeps_all = program.capabilities == u64::MAX && program.user == 0;
+    if Uid::effective().is_root() && !keeps_all {
         let sets = CapabilitySets { effective: allowed, permitted: allowed, inheritable: CapabilitySet::empty() };
         set_capabilities(None, sets)?;
     }

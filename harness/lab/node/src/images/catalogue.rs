@@ -56,7 +56,14 @@ pub(crate) fn find(image: &str) -> Result<Image, Unknown> {
     };
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let id = format!("lab://{repository}");
-    Ok(Image { asked: image.to_owned(), reference, id, entrypoint: owned(entrypoint), arguments: owned(arguments), contents })
+    Ok(Image {
+        asked: image.to_owned(),
+        reference,
+        id,
+        entrypoint: owned(entrypoint),
+        arguments: owned(arguments),
+        contents,
+    })
 }
 
 /// `busybox` → `docker.io/library/busybox:latest`, as container runtimes complete references.

@@ -73,11 +73,10 @@ impl Images {
 /// The writable directories of every container.
 pub(crate) fn private_directories() -> Vec<Step> {
     let directory = |path: &str, mode| Step::Directory { path: path.into(), mode };
-    let mut steps: Vec<Step> =
-        [("/tmp", 0o1777), ("/root", 0o700), ("/var/tmp", 0o1777), ("/run/lock", 0o1777)]
-            .into_iter()
-            .map(|(path, mode)| directory(path, mode))
-            .collect();
+    let mut steps: Vec<Step> = [("/tmp", 0o1777), ("/root", 0o700), ("/var/tmp", 0o1777), ("/run/lock", 0o1777)]
+        .into_iter()
+        .map(|(path, mode)| directory(path, mode))
+        .collect();
     steps.extend(
         ["/etc", "/home", "/mnt", "/srv", "/var", "/var/cache", "/var/lib", "/var/log", "/run"]
             .map(|path| directory(path, 0o755)),
@@ -130,7 +129,8 @@ struct Busybox {
 
 impl Busybox {
     fn find(root: &Path) -> Option<Self> {
-        let path = ["usr/bin/busybox", "bin/busybox"].map(|path| root.join(path)).into_iter().find(|path| path.exists())?;
+        let path =
+            ["usr/bin/busybox", "bin/busybox"].map(|path| root.join(path)).into_iter().find(|path| path.exists())?;
         let path = path.canonicalize().ok()?;
         let listed = Command::new(&path).arg("--list").env_clear().output().ok()?;
         let commands = String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect();

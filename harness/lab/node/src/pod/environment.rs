@@ -104,20 +104,25 @@ impl Facts<'_> {
     async fn resolve(&self, pod: &PodCell, source: &EnvVarSource) -> Result<Option<String>, String> {
         if let Some(field) = &source.field_ref {
             let node = &self.host.node;
-            return field_value(self.pod, &field.field_path, &self.ips, &[node.ipv4.into(), node.ipv6.into()]).map(Some);
+            return field_value(self.pod, &field.field_path, &self.ips, &[node.ipv4.into(), node.ipv6.into()])
+                .map(Some);
         }
         if let Some(key) = &source.config_map_key_ref {
             let optional = key.optional.unwrap_or(false);
             let map = config_map(self.host, pod, &key.name, optional).await?;
             let value = map.and_then(|map| map.data?.remove(&key.key));
-            return required(value, optional, || format!("couldn't find key {} in ConfigMap {}/{}", key.key, pod.namespace, key.name));
+            return required(value, optional, || {
+                format!("couldn't find key {} in ConfigMap {}/{}", key.key, pod.namespace, key.name)
+            });
         }
         if let Some(key) = &source.secret_key_ref {
             let optional = key.optional.unwrap_or(false);
             let secret = secret(self.host, pod, &key.name, optional).await?;
             let value = secret.and_then(|secret| secret.data?.remove(&key.key));
             let value = value.map(|value| String::from_utf8_lossy(&value.0).into_owned());
-            return required(value, optional, || format!("couldn't find key {} in Secret {}/{}", key.key, pod.namespace, key.name));
+            return required(value, optional, || {
+                format!("couldn't find key {} in Secret {}/{}", key.key, pod.namespace, key.name)
+            });
         }
         Err("the lab's node agent knows fieldRef, configMapKeyRef and secretKeyRef only".to_owned())
     }

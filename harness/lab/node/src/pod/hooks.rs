@@ -13,7 +13,12 @@ use crate::probes::check;
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Runs the container's `postStart`; an error says how it failed, as a kubelet words it.
-pub(super) async fn post_start(host: &Host, pod: &PodCell, container: &Container, run: &Arc<Run>) -> Result<(), String> {
+pub(super) async fn post_start(
+    host: &Host,
+    pod: &PodCell,
+    container: &Container,
+    run: &Arc<Run>,
+) -> Result<(), String> {
     let handler = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
     perform("PostStartHook", host, pod, container, run, handler).await
 }

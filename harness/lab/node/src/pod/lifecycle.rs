@@ -47,7 +47,8 @@ pub(super) async fn run(
                 exit
             }
             Err(StartError::Configuration(message)) => {
-                let waiting = State::Waiting { reason: "CreateContainerConfigError".into(), message: Some(message.clone()) };
+                let waiting =
+                    State::Waiting { reason: "CreateContainerConfigError".into(), message: Some(message.clone()) };
                 pod.update_container(index, |record| record.state = waiting);
                 host.events.warning(about(&pod.arrival, Some(&container.name)), "Failed", format!("Error: {message}"));
                 sleep(backoff.next()).await;

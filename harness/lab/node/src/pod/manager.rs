@@ -16,7 +16,10 @@ use crate::kubelet::Host;
 
 /// The node's pods by namespace and name, for exec, attach and logs.
 #[derive(Clone, Default)]
-pub(crate) struct Pods(Arc<Mutex<HashMap<(String, String), Arc<PodCell>>>>);
+pub(crate) struct Pods(Arc<Mutex<ByName>>);
+
+/// Pods by namespace and name.
+type ByName = HashMap<(String, String), Arc<PodCell>>;
 
 impl Pods {
     /// The pod of this name; the younger one where two have it.
@@ -41,7 +44,7 @@ impl Pods {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<PodCell>>> {
+    fn lock(&self) -> MutexGuard<'_, ByName> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -175,7 +175,11 @@ impl PodCell {
     }
 
     /// Changes what is known of one container.
-    pub(crate) fn update_container<T>(&self, index: usize, change: impl FnOnce(&mut ContainerRecord) -> T) -> Option<T> {
+    pub(crate) fn update_container<T>(
+        &self,
+        index: usize,
+        change: impl FnOnce(&mut ContainerRecord) -> T,
+    ) -> Option<T> {
         self.update(|record| record.containers.get_mut(index).map(change))
     }
 

@@ -102,7 +102,8 @@ async fn attach(host: &Host, pod: &PodCell) -> Result<Attached, Trouble> {
 async fn create(pod: &PodCell) -> io::Result<Netns> {
     let netns = Netns::create(&format!("{}/{}", pod.namespace, pod.name))?;
     let netlink = netns.netlink()?;
-    let loopback = netlink.link().get().match_name("lo".to_owned()).execute().try_next().await.map_err(io::Error::other)?;
+    let loopback =
+        netlink.link().get().match_name("lo".to_owned()).execute().try_next().await.map_err(io::Error::other)?;
     let index = loopback.map_or(1, |link| link.header.index);
     netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(io::Error::other)?;
     // As container runtimes set it: an unprivileged server may have port 80.

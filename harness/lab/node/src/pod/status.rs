@@ -47,8 +47,7 @@ fn phase(record: &PodRecord) -> &'static str {
         _ => {}
     }
     let begun = |container: &&ContainerRecord| {
-        container.role == Role::Main
-            && (!matches!(container.state, State::Waiting { .. }) || container.last.is_some())
+        container.role == Role::Main && (!matches!(container.state, State::Waiting { .. }) || container.last.is_some())
     };
     if record.containers.iter().any(|container| begun(&container)) { "Running" } else { "Pending" }
 }
@@ -181,7 +180,8 @@ fn terminated(ended: &Ended) -> ContainerStateTerminated {
 fn qos_class(spec: Option<&PodSpec>) -> &'static str {
     let containers: Vec<_> =
         spec.map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers).collect()).unwrap_or_default();
-    let resources = |container: &&k8s_openapi::api::core::v1::Container| container.resources.clone().unwrap_or_default();
+    let resources =
+        |container: &&k8s_openapi::api::core::v1::Container| container.resources.clone().unwrap_or_default();
     let mut guaranteed = !containers.is_empty();
     let mut any = false;
     for resources in containers.iter().map(resources) {

@@ -86,7 +86,8 @@ pub(super) async fn containers(host: &Host, pod: &PodCell, grace: Duration) {
     }
 }
 
-/// Ends a pod that was deleted, or is gone already: containers, networks, volumes, and then the object.
+/// Ends a pod that was deleted, or is gone already: containers, networks, volumes, and then the object:
+/// whoever sees it gone may count on it.
 pub(super) async fn pod(host: &Arc<Host>, pod: &Arc<PodCell>) {
     let mut object = pod.object.clone();
     // A second deletion may shorten the grace period, down to the pod's disappearance.
@@ -95,7 +96,8 @@ pub(super) async fn pod(host: &Arc<Host>, pod: &Arc<PodCell>) {
             None => Duration::ZERO,
             Some(latest) => grace(latest),
         };
-        let shorter = object.wait_for(|latest| latest.as_ref().map_or(Duration::ZERO, |latest| self::grace(latest)) < grace);
+        let shorter =
+            object.wait_for(|latest| latest.as_ref().map_or(Duration::ZERO, |latest| self::grace(latest)) < grace);
         tokio::select! {
             () = containers(host, pod, grace) => break,
             Ok(_) = shorter => {}
@@ -104,15 +106,19 @@ pub(super) async fn pod(host: &Arc<Host>, pod: &Arc<PodCell>) {
     pod.update(|record| {
         // A pod that is deleted ends like one that ended by itself.
         let mut mains = record.containers.iter().filter(|container| container.role == Role::Main);
-        let end = if mains.all(ContainerRecord::succeeded) { End::Succeeded } else { End::Failed { reason: None, message: None } };
+        let end = if mains.all(ContainerRecord::succeeded) {
+            End::Succeeded
+        } else {
+            End::Failed { reason: None, message: None }
+        };
         record.end.get_or_insert(end);
     });
     sandbox::release(host, pod).await;
+    volumes::remove(host, pod).await;
     if object.borrow().is_some() {
         writer::flush(host, pod).await;
         delete(host, pod).await;
     }
-    volumes::remove(host, pod).await;
 }
 
 /// Tells the API server that nothing of the pod is left, so that it forgets the object.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join_all, select_all};
 use futures::FutureExt;
+use futures::future::{join_all, select_all};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::Backoff;

@@ -95,13 +95,10 @@ impl Subject<'_> {
         loop {
             let eager = !ready && begun.elapsed() < EAGER;
             let success = self.attempt(Kind::Readiness, probe, !eager).await;
-            if success || !eager {
-                if let Some(result) = counter.count(success) {
-                    if result != ready {
-                        ready = result;
-                        self.pod.update_container(self.index, |record| record.ready = ready);
-                    }
-                }
+            let verdict = if success || !eager { counter.count(success) } else { None };
+            if let Some(result) = verdict.filter(|result| *result != ready) {
+                ready = result;
+                self.pod.update_container(self.index, |record| record.ready = ready);
             }
             sleep(if eager && !success { EAGER_PERIOD.min(period(probe)) } else { period(probe) }).await;
         }
@@ -154,7 +151,8 @@ struct Counter {
 
 impl Counter {
     fn new(probe: &Probe) -> Self {
-        let threshold = |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
+        let threshold =
+            |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
         Self {
             successes: 0,
             failures: 0,
@@ -194,8 +192,9 @@ mod tests {
         let probe: Probe =
             serde_json::from_value(serde_json::json!({ "successThreshold": 2, "failureThreshold": 3 })).unwrap();
         let mut counter = Counter::new(&probe);
-        let verdicts: Vec<_> =
-            [true, false, true, true, false, false, true, false, false, false].map(|result| counter.count(result)).into();
+        let verdicts: Vec<_> = [true, false, true, true, false, false, true, false, false, false]
+            .map(|result| counter.count(result))
+            .into();
         assert_eq!(
             verdicts,
             [None, None, None, Some(true), None, None, None, None, None, Some(false)],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::broadcast::error::RecvError;
@@ -29,7 +29,7 @@ pub(super) async fn handle(
             let stdin = flag(&query, "stdin") || flag(&query, "input");
             channels::upgrade(upgrade, async move |channels| session(&run, stdin, channels).await)
         }
-        Err(answer) => answer,
+        Err(refusal) => refusal.into_response(),
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn handle(
     }
     match find_run(&host, &namespace, &pod, &container) {
         Ok(run) => channels::upgrade(upgrade, async move |channels| session(&host, &run, wanted, channels).await),
-        Err(answer) => answer,
+        Err(refusal) => refusal.into_response(),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn handle(
     };
     let cell = match find_pod(&host, &namespace, &pod) {
         Ok(cell) => cell,
-        Err(answer) => return answer,
+        Err(refusal) => return refusal.into_response(),
     };
     let record = cell.record().containers.into_iter().find(|record| record.name == container);
     let Some(record) = record else {
@@ -118,8 +118,7 @@ struct Position {
 fn lines(output: Arc<Output>, wanted: Wanted) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> {
     let changes = output.changes();
     let left = wanted.limit.unwrap_or(usize::MAX);
-    let position =
-        Position { output, wanted, changes, next: 0, first: true, over: false, at_line_start: true, left };
+    let position = Position { output, wanted, changes, next: 0, first: true, over: false, at_line_start: true, left };
     stream::unfold(position, async |mut position| {
         let piece = position.next().await?;
         Some((Ok(piece), position))
@@ -140,10 +139,9 @@ impl Position {
             if let Some(since) = self.wanted.since {
                 entries.retain(|entry| entry.time >= since);
             }
-            if std::mem::take(&mut self.first) {
-                if let Some(tail) = self.wanted.tail {
-                    entries = last_lines(entries, tail);
-                }
+            let first = std::mem::take(&mut self.first);
+            if let Some(tail) = self.wanted.tail.filter(|_| first) {
+                entries = last_lines(entries, tail);
             }
             let text = self.render(&entries);
             if !text.is_empty() {

@@ -75,15 +75,18 @@ pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: Arc<Serve
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
-        || matches!(error.raw_os_error(), Some(23 | 24))
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    ) || matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// The pods of this node, as a kubelet's debugging endpoint lists them.
 async fn pods(State(host): State<Arc<Host>>) -> Response {
     let items: Vec<serde_json::Value> =
         host.pods.all().iter().map(|pod| serde_json::to_value(&*pod.latest()).unwrap_or_default()).collect();
-    axum::Json(serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })).into_response()
+    axum::Json(serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
+        .into_response()
 }
 
 /// A request's path: namespace, pod, container.
@@ -99,17 +102,21 @@ fn value<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
+/// Why a request is not served.
+type Refusal = (StatusCode, String);
+
 /// The pod of a request, or the answer that there is none.
-fn find_pod(host: &Host, namespace: &str, pod: &str) -> Result<Arc<PodCell>, Response> {
-    host.pods.find(namespace, pod).ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist\n").into_response())
+fn find_pod(host: &Host, namespace: &str, pod: &str) -> Result<Arc<PodCell>, Refusal> {
+    host.pods.find(namespace, pod).ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist\n".to_owned()))
 }
 
 /// The running container of a request, or the answer that there is none.
-fn find_run(host: &Host, namespace: &str, pod: &str, container: &str) -> Result<Arc<Run>, Response> {
+fn find_run(host: &Host, namespace: &str, pod: &str, container: &str) -> Result<Arc<Run>, Refusal> {
     let record = find_pod(host, namespace, pod)?.record();
     let found = record.containers.into_iter().find(|record| record.name == container);
     found.and_then(|record| record.run).ok_or_else(|| {
-        let message = format!("unable to upgrade connection: container not found (\"{container}\")\n");
-        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+        // No newline, no colon: clients add their own words unless this reads as YAML.
+        let message = format!("container not found (\"{container}\")");
+        (StatusCode::INTERNAL_SERVER_ERROR, message)
     })
 }

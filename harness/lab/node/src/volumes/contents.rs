@@ -92,7 +92,8 @@ fn add(files: &mut Vec<File>, values: Values, items: Option<&[KeyToPath]>, mode:
         return Ok(());
     };
     for item in items {
-        let content = values.get(&item.key).cloned().ok_or_else(|| format!("references non-existent key: {}", item.key))?;
+        let content =
+            values.get(&item.key).cloned().ok_or_else(|| format!("references non-existent key: {}", item.key))?;
         files.push(File { path: item.path.clone(), mode: mode_bits(item.mode, mode), content });
     }
     Ok(())

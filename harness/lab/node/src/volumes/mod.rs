@@ -102,10 +102,9 @@ impl Volumes {
         mounts.sort_by_key(|mount| Path::new(&mount.mount_path).components().count());
         let mut steps = Vec::new();
         for mount in mounts {
-            let volume = self
-                .0
-                .get(&mount.name)
-                .ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name))?;
+            let volume = self.0.get(&mount.name).ok_or_else(|| {
+                format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
+            })?;
             let below = match (&mount.sub_path, &mount.sub_path_expr) {
                 (Some(path), _) => path.clone(),
                 (None, Some(expression)) => crate::pod::expand(expression, env),
@@ -118,7 +117,8 @@ impl Volumes {
             if !source.exists() && !volume.read_only {
                 make_directory(&source).map_err(|error| format!("failed to prepare subPath \"{below}\": {error}"))?;
             }
-            let source = source.canonicalize().map_err(|error| format!("failed to prepare subPath \"{below}\": {error}"))?;
+            let source =
+                source.canonicalize().map_err(|error| format!("failed to prepare subPath \"{below}\": {error}"))?;
             let read_only = volume.read_only || mount.read_only.unwrap_or(false);
             steps.push(Step::Bind { source, path: mount.mount_path.clone().into(), read_only });
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,19 +28,19 @@ use udn_lab_sys::pod::{AttachError, Attached, PodNetwork, Sandbox};
 use udn_lab_sys::site::{NodeSite, OvnSite, Site, Tools};
 
 /// The longest that anything here may take.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// One node and its API server.
-pub struct World {
-    pub client: Client,
-    pub network: Arc<Bridge>,
-    pub scratch: PathBuf,
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) network: Arc<Bridge>,
+    pub(crate) scratch: PathBuf,
     _server: TestServer,
 }
 
 impl World {
     /// Must be called in a network namespace of its own.
-    pub async fn start(scratch: &Path) -> Self {
+    pub(crate) async fn start(scratch: &Path) -> Self {
         let netns = Netns::current("node").unwrap();
         let network = Arc::new(Bridge::new(&netns).await);
         let certificate = rcgen::generate_simple_self_signed(vec!["node".into()]).unwrap();
@@ -63,7 +64,7 @@ impl World {
             external: netns,
             ovn: OvnSite { run: scratch.to_owned() },
             tools: Tools { root: "/".into() },
-            image_root: "/".into(),
+            image_root: image_root(scratch),
             scratch: scratch.to_owned(),
             program: "/proc/self/exe".into(),
         };
@@ -74,13 +75,14 @@ impl World {
         Self { client, network, scratch: scratch.to_owned(), _server: server }
     }
 
-    pub fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::default_namespaced(self.client.clone())
     }
 
     /// Creates a pod on the node; `spec` as in a manifest.
-    pub async fn create(&self, name: &str, spec: serde_json::Value) -> Pod {
-        let mut pod = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
+    pub(crate) async fn create(&self, name: &str, spec: serde_json::Value) -> Pod {
+        let mut pod =
+            serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
         pod["spec"]["nodeName"] = "ovn-worker".into();
         pod["spec"]["tolerations"] = serde_json::json!([{ "operator": "Exists" }]);
         let pod: Pod = serde_json::from_value(pod).unwrap();
@@ -88,7 +90,7 @@ impl World {
     }
 
     /// Waits until the pod is as wanted, and says how it was at the end if it never is.
-    pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&Pod) -> bool) -> Pod {
+    pub(crate) async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&Pod) -> bool) -> Pod {
         let condition = |pod: Option<&Pod>| pod.is_some_and(&wanted);
         match tokio::time::timeout(DEADLINE, await_condition(self.pods(), name, condition)).await {
             Ok(pod) => pod.unwrap().unwrap(),
@@ -96,12 +98,15 @@ impl World {
         }
     }
 
-    pub async fn ready(&self, name: &str) -> Pod {
-        self.wait(name, "ready", |pod| kube::runtime::wait::conditions::is_pod_running().matches_object(Some(pod)) && is_ready(pod)).await
+    pub(crate) async fn ready(&self, name: &str) -> Pod {
+        self.wait(name, "ready", |pod| {
+            kube::runtime::wait::conditions::is_pod_running().matches_object(Some(pod)) && is_ready(pod)
+        })
+        .await
     }
 
     /// Deletes the pod and waits until it is gone.
-    pub async fn delete(&self, name: &str, grace: Option<u32>) {
+    pub(crate) async fn delete(&self, name: &str, grace: Option<u32>) {
         let parameters = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
         self.pods().delete(name, &parameters).await.unwrap();
         let gone = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
@@ -111,12 +116,12 @@ impl World {
     }
 
     /// Runs a shell command in the pod: what it printed and its exit code.
-    pub async fn sh(&self, name: &str, command: &str) -> (String, i32) {
+    pub(crate) async fn sh(&self, name: &str, command: &str) -> (String, i32) {
         self.exec(name, &["sh", "-c", command], &[]).await
     }
 
     /// Runs a command in the pod with this input.
-    pub async fn exec(&self, name: &str, command: &[&str], input: &'static [u8]) -> (String, i32) {
+    pub(crate) async fn exec(&self, name: &str, command: &[&str], input: &'static [u8]) -> (String, i32) {
         let parameters = AttachParams::default().stdin(!input.is_empty()).stderr(false);
         let mut process = self.pods().exec(name, command.to_vec(), &parameters).await.unwrap();
         let stdin = process.stdin();
@@ -142,7 +147,7 @@ impl World {
     }
 
     /// Messages of the pod's events with this reason.
-    pub async fn events(&self, pod: &str, reason: &str) -> Vec<Event> {
+    pub(crate) async fn events(&self, pod: &str, reason: &str) -> Vec<Event> {
         let events: Api<Event> = Api::default_namespaced(self.client.clone());
         let all = events.list(&ListParams::default()).await.unwrap();
         let about = |event: &Event| event.involved_object.name.as_deref() == Some(pod);
@@ -151,18 +156,18 @@ impl World {
 }
 
 /// Whether a pod's `Ready` condition holds.
-pub fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready")
 }
 
 /// Whether one of a pod's conditions holds.
-pub fn condition(pod: &Pod, kind: &str) -> bool {
+pub(crate) fn condition(pod: &Pod, kind: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// The status of the first container, as JSON.
-pub fn container(pod: &Pod) -> serde_json::Value {
+pub(crate) fn container(pod: &Pod) -> serde_json::Value {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     serde_json::to_value(statuses.and_then(|statuses| statuses.first())).unwrap()
 }
@@ -199,13 +204,30 @@ impl KubeletDialer for Dialer {
     }
 }
 
+/// A root file system of this machine's programs, which nothing here can write to, and of a directory that could be
+/// written to if the node agent did not prevent it.
+fn image_root(scratch: &Path) -> PathBuf {
+    let root = scratch.join("image");
+    for directory in ["usr", "opt"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let usr = root.join("usr");
+    for arguments in [&["--bind", "/usr"][..], &["-o", "remount,bind,ro"]] {
+        assert!(Command::new("mount").args(arguments).arg(&usr).status().unwrap().success());
+    }
+    for name in ["bin", "lib", "lib64", "sbin"].into_iter().filter(|name| usr.join(name).exists()) {
+        std::os::unix::fs::symlink(Path::new("usr").join(name), root.join(name)).unwrap();
+    }
+    root
+}
+
 /// A network that is one bridge of the node. Pods named here have to wait until they have an annotation.
-pub struct Bridge {
+pub(crate) struct Bridge {
     links: Links,
     bridge: u32,
     attached: Mutex<HashMap<String, u8>>,
     /// Netns names of pods that were detached.
-    pub detached: Mutex<Vec<String>>,
+    pub(crate) detached: Mutex<Vec<String>>,
     pods: Mutex<Option<Api<Pod>>>,
 }
 
@@ -216,17 +238,11 @@ impl Bridge {
         let bridge = links.add_bridge("br0", [2, 0, 0, 0, 0, 2]).await.unwrap();
         links.add_address(bridge, Ipv4Addr::new(10, 244, 2, 254), 24).await.unwrap();
         links.set_up(bridge).await.unwrap();
-        Self {
-            links,
-            bridge,
-            attached: Mutex::default(),
-            detached: Mutex::default(),
-            pods: Mutex::default(),
-        }
+        Self { links, bridge, attached: Mutex::default(), detached: Mutex::default(), pods: Mutex::default() }
     }
 
     /// Pods whose name starts with `waits` stay pending until they have the label `go`.
-    pub fn watch_labels(&self, pods: Api<Pod>) {
+    pub(crate) fn watch_labels(&self, pods: Api<Pod>) {
         *self.pods.lock().unwrap() = Some(pods);
     }
 }

@@ -48,9 +48,8 @@ async fn database(
         format!("--remote=punix:{}", socket.display()),
         format!("--unixctl={}", ovn.run.join(format!("{name}.ctl")).display()),
     ])?;
-    let client = Client::connect(&socket, DEADLINE).await;
-    daemon.check()?;
-    Ok((daemon, client?))
+    let client = daemon.brings(Client::connect(&socket, DEADLINE)).await?;
+    Ok((daemon, client))
 }
 
 /// Starts the databases, then northd.

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::netns::Netns;
@@ -91,6 +93,21 @@ impl Daemon {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.error(format!("ended ({status})"))),
             Err(error) => Err(self.error(format!("cannot be watched: {error}"))),
+        }
+    }
+
+    /// Waits for what the daemon is to bring about (with a deadline of its own), but no longer than it lives.
+    pub(super) async fn brings<T>(&mut self, result: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut result = pin!(result);
+        loop {
+            tokio::select! {
+                result = &mut result => {
+                    // Its death says more than what did not come of it.
+                    self.check()?;
+                    return result;
+                }
+                () = tokio::time::sleep(Duration::from_millis(20)) => self.check()?,
+            }
         }
     }
 

@@ -39,14 +39,11 @@ pub(super) async fn switch(tools: &Tools, node: &NodeSite, ovn: &OvnSite) -> Res
         |program| Start { tools, program, name: program, place: &node.name, run, switch: run, netns: &node.netns };
     let mut server =
         start("ovsdb-server").run(&[file.display().to_string(), format!("--remote=punix:{}", socket.display())])?;
-    let client = Client::connect(&socket, DEADLINE).await;
-    server.check()?;
-    let mut client = client?;
+    let mut client = server.brings(Client::connect(&socket, DEADLINE)).await?;
     client.transact("Open_vSwitch", &configuration(node, ovn)).await?;
     let mut switch = start("ovs-vswitchd").run(&[format!("unix:{}", socket.display()), "--disable-system".into()])?;
-    let configured = client.wait("Open_vSwitch", "Open_vSwitch", &["cur_cfg"], json!([{"cur_cfg": 1}]), DEADLINE).await;
-    switch.check()?;
-    configured?;
+    let configured = client.wait("Open_vSwitch", "Open_vSwitch", &["cur_cfg"], json!([{"cur_cfg": 1}]), DEADLINE);
+    switch.brings(configured).await?;
     addresses(node).await?;
     Ok(vec![server, switch])
 }

@@ -89,12 +89,11 @@ impl Ground {
             program: PathBuf::from("/proc/self/exe"),
         };
         let ground = Self { site: Arc::new(site), daemons: Mutex::new((daemons, Health::default())) };
-        let synced = ground.synced().await;
         // A daemon that died says more than the wait for it.
-        if let Some(problem) = ground.health().into_iter().next() {
-            return Err(Error::Ended(problem));
+        tokio::select! {
+            result = ground.synced() => result?,
+            problem = ground.problem() => return Err(Error::Ended(problem)),
         }
-        synced?;
         step("ovn");
         Ok(ground)
     }
@@ -111,6 +110,16 @@ impl Ground {
         let mut guard = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
         let (daemons, health) = &mut *guard;
         health.look(daemons)
+    }
+
+    /// The first problem, as soon as there is one.
+    async fn problem(&self) -> String {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Some(problem) = self.health().into_iter().next() {
+                return problem;
+            }
+        }
     }
 
     /// Name, place and process id of each daemon.

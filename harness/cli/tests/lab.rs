@@ -1,0 +1,241 @@
+//! Every scenario on the lab, each a test; and proof that the scenarios can fail.
+//!
+//! One run serves all scenario tests: worlds are shared as a user's run shares them. The faults break a running lab by
+//! hand, as a person with `ovn-nbctl` and `ovs-ofctl` would, and compare the cells that fail with those that must.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test from end to end
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Output};
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use udn_fixtures::Fixtures;
+use udn_model::cell::{AddressOn, Cell, Check, Expectation, Target, VantagePoint};
+use udn_model::filter::Filter;
+use udn_model::plan::{Environment, Plan};
+use udn_model::words::{Placement, Transport};
+use udn_model::world::World;
+
+/// Verdicts by cell id.
+type Verdicts = BTreeMap<String, String>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let plan = plan(&[]);
+    let names: Vec<String> =
+        plan.scenarios.iter().map(|planned| format!("{}::{}", planned.suite, planned.scenario.name)).collect();
+    // One run of what was asked for: cargo test's own filter selects the scenarios of the run.
+    let asked: Vec<String> = names.iter().filter(|name| selects(&arguments, name)).cloned().collect();
+    let run: Arc<OnceLock<Result<Verdicts, String>>> = Arc::default();
+    let mut trials = Vec::new();
+    for name in names {
+        let (run, asked) = (Arc::clone(&run), asked.clone());
+        trials.push(Trial::test(name.clone(), move || {
+            let filters: Vec<String> = asked.iter().map(|name| format!("{name}::")).collect();
+            let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+            let verdicts = run.get_or_init(|| verdicts(&["--fresh-lab"], &filters)).clone()?;
+            holds(&name, &verdicts)
+        }));
+    }
+    trials.push(Trial::test("faults::isolation-acl-lost", isolation_acl_lost));
+    trials.push(Trial::test("faults::udp-dropped-on-one-node", udp_dropped_on_one_node));
+    trials.push(Trial::test("runs::two-at-once", two_at_once));
+    // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
+}
+
+/// As libtest-mimic selects.
+fn selects(arguments: &Arguments, name: &str) -> bool {
+    let matches = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
+    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
+}
+
+fn plan(filters: &[&str]) -> Plan {
+    let suites = udn_suites::all(&Fixtures::embedded()).unwrap();
+    let filter = Filter::parse(filters, &udn_suites::NAMES).unwrap();
+    Plan::new(&suites, &filter, &Environment::complete()).unwrap()
+}
+
+fn program(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
+    command.args(arguments).env("NO_COLOR", "1").env_remove("UDN_TARGET").env_remove("KUBECONFIG").output().unwrap()
+}
+
+/// Runs the program and reads its report, whatever it exits with: that some cells fail is what faults are for.
+fn verdicts(options: &[&str], filters: &[&str]) -> Result<Verdicts, String> {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let output = program(&[&["run", "--out", folder], options, filters].concat());
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !matches!(output.status.code(), Some(0 | 1 | 3)) {
+        return Err(format!("the run ended with {}:\n{said}", output.status));
+    }
+    let report = std::fs::read(out.path().join("report.json")).map_err(|error| format!("{error}:\n{said}"))?;
+    let report: Value = serde_json::from_slice(&report).map_err(|error| error.to_string())?;
+    let cells = report["cells"].as_array().ok_or("report.json has no cells")?;
+    let text = |cell: &Value, field: &str| cell[field].as_str().unwrap_or_default().to_owned();
+    println!("{said}");
+    Ok(cells.iter().map(|cell| (text(cell, "id"), text(cell, "verdict"))).collect())
+}
+
+/// Every cell of the scenario was judged, and passes.
+fn holds(scenario: &str, verdicts: &Verdicts) -> Result<(), Failed> {
+    let prefix = format!("{scenario}::");
+    let of_scenario = || verdicts.iter().filter(|(id, _)| id.starts_with(&prefix));
+    if of_scenario().next().is_none() {
+        return Err(format!("the run has no cell of {scenario}").into());
+    }
+    let bad: Vec<String> = of_scenario()
+        .filter(|(_, verdict)| *verdict != "pass")
+        .map(|(id, verdict)| format!("{verdict} {id}"))
+        .collect();
+    if bad.is_empty() { Ok(()) } else { Err(shortened(&bad).into()) }
+}
+
+fn shortened(lines: &[String]) -> String {
+    let more = lines.len().saturating_sub(20);
+    let shown = lines.iter().take(20).map(|line| format!("  {line}\n")).collect::<String>();
+    if more == 0 { shown } else { format!("{shown}  … and {more} more") }
+}
+
+/// A lab in the background, gone with this value.
+struct Lab(String);
+
+impl Lab {
+    fn up(purpose: &str) -> Self {
+        let name = format!("{purpose}-{}", std::process::id());
+        let output = program(&["lab", "up", "--name", &name]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(name)
+    }
+
+    fn exec(&self, node: &str, command: &[&str]) -> String {
+        let output = program(&[&["lab", "exec", "--name", &self.0, node, "--"], command].concat());
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let output = program(&["lab", "down", "--name", &self.0]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// What a fault must do to a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Nothing.
+    None,
+    /// The promise is broken.
+    Broken,
+    /// The cell cannot be judged any more: a control of it is broken.
+    Unjudged,
+}
+
+/// Runs a scenario on a broken lab and compares every cell's verdict with what the fault must do to it.
+fn compare(lab: &Lab, scenario: &str, effect: impl Fn(&Cell, &World) -> Effect) -> Result<(), Failed> {
+    let filter = format!("{scenario}::");
+    let verdicts = verdicts(&["--lab", &lab.0], &[&filter])?;
+    let plan = plan(&[&filter]);
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for phase in plan.scenarios.iter().flat_map(|planned| &planned.phases) {
+        for planned in &phase.cells {
+            let verdict = verdicts.get(planned.cell.id.as_str()).map_or("missing", String::as_str);
+            let effect = effect(&planned.cell, &phase.world);
+            let right = match effect {
+                Effect::None => verdict == "pass",
+                Effect::Broken => verdict == "fail",
+                Effect::Unjudged => matches!(verdict, "error" | "pass"),
+            };
+            seen.insert(format!("{effect:?}"));
+            if !right {
+                wrong.push(format!("{effect:?}, but {verdict}: {}", planned.cell.id));
+            }
+        }
+    }
+    if !seen.contains("Broken") {
+        return Err("the fault was to break nothing: the comparison proves nothing".into());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(shortened(&wrong).into()) }
+}
+
+/// The rules that keep the default network out of a tenant's pods are deleted from OVN.
+fn isolation_acl_lost() -> Result<(), Failed> {
+    let lab = Lab::up("acl");
+    let found = "--bare --columns=_uuid find ACL action=drop direction=to-lport priority=1000";
+    let drops = lab.exec("ovn-control-plane", &[&["ovn-nbctl"], &found.split(' ').collect::<Vec<_>>()[..]].concat());
+    let drops: Vec<&str> = drops.split_whitespace().collect();
+    if drops.is_empty() {
+        return Err("OVN has no drop rule that could be lost".into());
+    }
+    for group in lab
+        .exec("ovn-control-plane", &["ovn-nbctl", "--bare", "--columns=_uuid", "list", "Port_Group"])
+        .split_whitespace()
+    {
+        for drop in &drops {
+            lab.exec("ovn-control-plane", &["ovn-nbctl", "remove", "Port_Group", group, "acls", drop]);
+        }
+    }
+    compare(&lab, "isolation::layer3", |cell, _| {
+        let Check::Probe { from, to, .. } = &cell.check else { return Effect::None };
+        let outsider = match from {
+            VantagePoint::Pod(pod) => pod.namespace == "plain",
+            VantagePoint::Node(_) => true,
+            VantagePoint::External => false,
+        };
+        let to_tenant = matches!(to, Target::Pod { pod, on: AddressOn::Default } if pod.namespace != "plain");
+        if outsider && to_tenant { Effect::Broken } else { Effect::None }
+    })
+}
+
+/// One node's integration bridge drops UDP to the probed port.
+fn udp_dropped_on_one_node() -> Result<(), Failed> {
+    let lab = Lab::up("udp");
+    for family in ["udp", "udp6"] {
+        let flow = format!("table=0,priority=65535,{family},tp_dst=8080,actions=drop");
+        lab.exec("ovn-worker2", &["ovs-ofctl", "add-flow", "br-int", &flow]);
+    }
+    compare(&lab, "isolation::layer2", |cell, world| {
+        let Check::Probe { from, to, placement, transport: Transport::Udp, .. } = &cell.check else {
+            return Effect::None;
+        };
+        let on_the_node = |slot: Option<u8>| slot == Some(1);
+        let from = on_the_node(match from {
+            VantagePoint::Pod(pod) => world.pod(pod).map(|pod| pod.node),
+            VantagePoint::Node(slot) => Some(*slot),
+            VantagePoint::External => None,
+        });
+        let to = match to {
+            Target::Pod { pod, .. } => on_the_node(world.pod(pod).map(|pod| pod.node)),
+            // An external client's way to a node's host port leads over br-ex only.
+            Target::Node(_) => false,
+        };
+        match &cell.expectation {
+            Expectation::Open { .. } if *placement != Placement::Itself && (from || to) => Effect::Broken,
+            Expectation::Open { .. } => Effect::None,
+            // Whoever sends from the node, or has all his peers there, has no control left.
+            _ => Effect::Unjudged,
+        }
+    })
+}
+
+/// Two runs on one lab do not touch each other.
+fn two_at_once() -> Result<(), Failed> {
+    let lab = Lab::up("two");
+    let runs = std::thread::scope(|scope| {
+        let run = || verdicts(&["--lab", &lab.0], &["isolation::name-collision::", "objects::second-primary::"]);
+        let other = scope.spawn(run);
+        [run(), other.join().unwrap()]
+    });
+    for verdicts in runs {
+        let verdicts = verdicts?;
+        holds("isolation::name-collision", &verdicts)?;
+        holds("objects::second-primary", &verdicts)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! How many probes may be on their way at once, all worlds together.
+//!
+//! A datapath in user space on two cores forwards a few thousand probes a second; beyond, it delays and drops packets,
+//! and cells that are right would look wrong. So the window narrows when answers become slow and widens when they are
+//! quick, as a sender on a network does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+/// Probes that are sent together.
+pub(crate) const CHUNK: usize = 128;
+/// A tenth of the answers slower than this: too many at once.
+const SLOW: Duration = Duration::from_millis(600);
+/// Nine tenths of them quicker than this: there is room for more.
+const QUICK: Duration = Duration::from_millis(200);
+/// Answers from which a judgement is made.
+const ENOUGH: usize = 20;
+
+/// The window of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    permits: Arc<Semaphore>,
+    state: Arc<Mutex<State>>,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: usize,
+    /// Room that is taken away as soon as it is given back.
+    debt: usize,
+}
+
+/// Room for some probes; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    window: Window,
+    probes: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut state = self.window.state();
+        let paid = state.debt.min(self.probes);
+        state.debt -= paid;
+        self.window.permits.add_permits(self.probes - paid);
+    }
+}
+
+impl Window {
+    pub(crate) fn new(most: usize) -> Self {
+        let most = most.max(CHUNK);
+        let state = Arc::new(Mutex::new(State { limit: most, debt: 0 }));
+        Self { permits: Arc::new(Semaphore::new(most)), state, most }
+    }
+
+    /// Waits for room for so many probes, at most [`CHUNK`].
+    pub(crate) async fn take(&self, probes: usize) -> Option<Room> {
+        let probes = probes.min(CHUNK);
+        let permit = self.permits.acquire_many(u32::try_from(probes).unwrap_or(1)).await.ok()?;
+        permit.forget();
+        Some(Room { window: self.clone(), probes })
+    }
+
+    /// Learns how slow the slowest tenth of a round's answers was.
+    pub(crate) fn learn(&self, slowest_tenth: Duration, answers: usize) {
+        if answers < ENOUGH {
+            return;
+        }
+        let mut state = self.state();
+        let before = state.limit;
+        if slowest_tenth > SLOW {
+            state.limit = (before / 2).max(CHUNK);
+            let less = before - state.limit;
+            state.debt += less - self.permits.forget_permits(less);
+        } else if slowest_tenth < QUICK {
+            state.limit = (before + CHUNK).min(self.most);
+            let more = state.limit - before;
+            let paid = state.debt.min(more);
+            state.debt -= paid;
+            self.permits.add_permits(more - paid);
+        }
+        tracing::debug!(limit = state.limit, ?slowest_tenth, answers, "window");
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The duration that nine tenths are not above; zero for none.
+pub(crate) fn slowest_tenth(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations.get(durations.len() * 9 / 10).or_else(|| durations.last()).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_answers_narrow_and_quick_ones_widen() {
+        let window = Window::new(1024);
+        window.learn(Duration::from_millis(900), 100);
+        assert_eq!((window.state().limit, window.permits.available_permits()), (512, 512));
+        for _ in 0..9 {
+            window.learn(Duration::from_secs(2), 100);
+        }
+        assert_eq!(window.state().limit, CHUNK, "one chunk always fits");
+        window.learn(Duration::from_millis(400), 100);
+        assert_eq!(window.state().limit, CHUNK);
+        for _ in 0..20 {
+            window.learn(Duration::from_millis(1), 100);
+        }
+        assert_eq!((window.state().limit, window.permits.available_permits()), (1024, 1024));
+    }
+
+    #[test]
+    fn a_few_answers_say_nothing() {
+        let window = Window::new(1024);
+        window.learn(Duration::from_secs(2), 3);
+        assert_eq!(window.state().limit, 1024);
+    }
+
+    #[tokio::test]
+    async fn what_is_out_is_taken_away_when_it_comes_back() {
+        let window = Window::new(256);
+        let out = window.take(1000).await.unwrap();
+        assert_eq!(out.probes, CHUNK);
+        let more = window.take(CHUNK).await.unwrap();
+        window.learn(Duration::from_secs(2), 100);
+        assert_eq!((window.state().limit, window.permits.available_permits()), (128, 0));
+        drop(out);
+        assert_eq!(window.permits.available_permits(), 0);
+        drop(more);
+        assert_eq!(window.permits.available_permits(), 128);
+        let out = window.take(CHUNK).await.unwrap();
+        window.learn(Duration::from_millis(1), 100);
+        drop(out);
+        assert_eq!((window.state().limit, window.permits.available_permits()), (256, 256));
+    }
+
+    #[test]
+    fn the_slowest_tenth() {
+        let ms = |n: u64| Duration::from_millis(n);
+        assert_eq!(slowest_tenth(vec![]), Duration::ZERO);
+        assert_eq!(slowest_tenth((1..=10).map(ms).collect()), ms(10));
+        assert_eq!(slowest_tenth((1..=100).map(ms).collect()), ms(91));
+    }
+}
