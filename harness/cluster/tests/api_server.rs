@@ -1,5 +1,7 @@
 //! Against an API server with controllers and without nodes that run anything: what is made, refused, waited for, removed.
 
+#![allow(clippy::unwrap_used)] // the helpers are part of the tests
+
 use std::sync::Arc;
 use std::time::Duration;
 

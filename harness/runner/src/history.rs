@@ -105,6 +105,11 @@ impl History {
         self.record(observation);
     }
 
+    /// An outcome that was asked for once more in the same round: recorded, not judged.
+    pub fn note(&mut self, at_ms: i64, outcome: Outcome) {
+        self.record(Observation { at_ms, outcome, arrived: false, meaning: Meaning::Judged(Judged::Match) });
+    }
+
     /// An observation of a round. Returns whether it matched.
     pub fn observe(&mut self, observation: Observation) -> bool {
         self.observed += 1;
@@ -120,10 +125,10 @@ impl History {
             self.settled_once |= self.is_settled();
             return true;
         }
-        if let Meaning::Judged(Judged::Mismatch(why) | Judged::Violation(why)) = &meaning {
-            if self.settled_once {
-                self.flaps.push((at_ms, why.clone()));
-            }
+        if let Meaning::Judged(Judged::Mismatch(why) | Judged::Violation(why)) = &meaning
+            && self.settled_once
+        {
+            self.flaps.push((at_ms, why.clone()));
         }
         if let Meaning::Judged(Judged::Violation(why)) = &meaning {
             self.violations.push((at_ms, why.clone()));

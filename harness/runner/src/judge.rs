@@ -129,6 +129,17 @@ pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
     }
 }
 
+/// Whether an answer may merely have come too late: then it is asked for once more before anything is said of it. A lone
+/// timeout among many answers is noise wherever packets are forwarded by a busy machine.
+#[must_use]
+pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
+    match (wanted, outcome) {
+        (Wanted::Reach { .. }, Outcome::TimedOut) => true,
+        (Wanted::Reach { introduces, .. }, Outcome::Open { peer: None, .. }) => *introduces,
+        _ => false,
+    }
+}
+
 fn reach(wanted: &str, introduces: bool, outcome: &Outcome, far: &FarSide) -> Judged {
     let Outcome::Open { peer, .. } = outcome else {
         let arrived = if far.arrived() { "; the probe arrived at the target, so the answer was lost" } else { "" };
@@ -257,6 +268,19 @@ mod tests {
         assert_eq!(word(&judge(&Wanted::Closed, &outcome, &far)), closed);
         assert_eq!(word(&judge(&Wanted::Dropped, &outcome, &far)), dropped);
         assert_eq!(word(&judge(&Wanted::Rejected, &outcome, &far)), rejected);
+    }
+
+    #[rstest]
+    #[case(Outcome::TimedOut, true, true)]
+    #[case(open(None), true, false)]
+    #[case(open(Some("blue/a")), false, false)]
+    #[case(Outcome::Refused, false, false)]
+    #[case(Outcome::ControlLost { why: "cut".into() }, false, false)]
+    fn what_may_be_late(#[case] outcome: Outcome, #[case] of_a_listener: bool, #[case] of_an_echo: bool) {
+        let reach = |introduces| Wanted::Reach { peer: "blue/a".into(), introduces };
+        assert_eq!(is_late(&reach(true), &outcome), of_a_listener);
+        assert_eq!(is_late(&reach(false), &outcome), of_an_echo);
+        assert!(!is_late(&Wanted::Closed, &outcome));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::cluster::{AddressBook, World};
 use crate::control::Controls;
 use crate::emit::Emitter;
 use crate::history::{Conclusion, Ending, History, Meaning, Observation};
-use crate::judge::{FarSide, Judged, Wanted, judge};
+use crate::judge::{FarSide, Judged, Wanted, is_late, judge};
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::Resolved;
@@ -38,7 +38,7 @@ const SLOWEST: Duration = Duration::from_secs(3);
 /// A tenth of the answers of a round slower than this: lateness says something of the machine, not of the network.
 const OVERLOADED: Duration = Duration::from_secs(1);
 /// How often the settle deadline may pass while there were too few rounds to say anything.
-const PATIENCE: u32 = 3;
+const PATIENCE: u32 = 5;
 /// How long the collection of evidence may take.
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -102,10 +102,7 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let cells: Vec<&Cell> = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell).collect();
     let mut phase = Phase::new(shared, world, name, planned, cells, before);
-    let broken = match phase.act(planned).await {
-        Ok(()) => None,
-        Err(why) => Some(why),
-    };
+    let broken = phase.act(planned).await.err();
     let (ending, broken) = match broken {
         Some(why) if shared.stop.is_set() => (Ending::CutShort { why: shared.stop.why() }, Some(why)),
         Some(why) => (Ending::CutShort { why: why.clone() }, Some(why)),
@@ -329,7 +326,8 @@ impl<'a> Phase<'a> {
                     gate = Some(told);
                     if let Some(round) = self.next_round(pace.launched).await {
                         let (world, declared) = (self.world.clone(), self.declared.clone());
-                        rounds.spawn(round.run(world, declared, self.shared.window.clone(), answered));
+                        let (window, ports) = (self.shared.window.clone(), self.shared.ports.clone());
+                        rounds.spawn(round.run(world, declared, window, ports, answered));
                     }
                 }
                 _ = async { if let Some(told) = gate.as_mut() { let _ = told.await; } }, if gate.is_some() => gate = None,
@@ -371,7 +369,7 @@ impl<'a> Phase<'a> {
 
     /// Judges every cell of a round. Returns whether all matched.
     async fn judge_round(&mut self, finished: Finished) -> bool {
-        let Finished { number, started, answered, slowest_tenth, ended, probes, others, known } = finished;
+        let Finished { number, started, answered, slowest_tenth, ended, probes, late, others, known } = finished;
         let overloaded = slowest_tenth > OVERLOADED;
         self.spans.add(started, answered, ended);
         let witnesses: HashSet<Target> =
@@ -415,6 +413,9 @@ impl<'a> Phase<'a> {
             }
         }
         let at_ms = self.at_ms(started);
+        for (cell, outcome) in late {
+            self.histories[cell].note(at_ms, outcome);
+        }
         let (total, mut matching) = (judged.len(), 0);
         for (cell, outcome, far, verdict, resolved) in judged {
             let evidence = &mut self.evidence[cell];
@@ -509,11 +510,6 @@ impl<'a> Phase<'a> {
         let signed = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         if at >= self.zero { signed(at - self.zero) } else { -signed(self.zero - at) }
     }
-}
-
-/// Whether an answer may merely have come too late.
-fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
-    matches!(wanted, Wanted::Reach { .. }) && matches!(outcome, Outcome::TimedOut | Outcome::Open { peer: None, .. })
 }
 
 /// Whether a cell is open whatever addresses are given.

@@ -15,6 +15,7 @@ use udn_model::observation::Outcome;
 use udn_model::world::World as Declared;
 
 use crate::cluster::{AddressBook, FactQuestion, Report, Shot, World};
+use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
@@ -64,6 +65,8 @@ pub(crate) struct Finished {
     pub(crate) slowest_tenth: Duration,
     pub(crate) ended: Instant,
     pub(crate) probes: Vec<(Planned, Report)>,
+    /// Outcomes that came too late, and were asked for once more.
+    pub(crate) late: Vec<(usize, Outcome)>,
     /// Outcomes of what is not a probe, and of cells that could not be resolved.
     pub(crate) others: Vec<(usize, Outcome)>,
     pub(crate) known: HashSet<IpAddr>,
@@ -103,10 +106,11 @@ impl Round {
         world: Arc<dyn World>,
         declared: Arc<Declared>,
         window: Arc<Window>,
+        ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
         let Self { number, probes, unresolved, facts, claims, known, patience } = self;
-        let mut volley = Volley::new(probes, patience);
+        let mut volley = Volley::new(probes, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -118,6 +122,7 @@ impl Round {
         let ((), checked) = tokio::join!(volley.fly(&*world, &window, tell), checks);
         let ended = Instant::now();
         let Volley { started, answered, .. } = volley;
+        let late = std::mem::take(&mut volley.late);
         let probes = volley.reported();
         let times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let answers = times.len();
@@ -125,7 +130,7 @@ impl Round {
         window.learn(slowest_tenth, answers);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
         let others = unresolved.chain(checked).collect();
-        Finished { number, started, answered, slowest_tenth, ended, probes, others, known }
+        Finished { number, started, answered, slowest_tenth, ended, probes, late, others, known }
     }
 }
 
@@ -157,8 +162,13 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
 struct Volley {
     /// Not sent yet, the vantage points taking turns.
     waiting: VecDeque<Planned>,
-    sent: Vec<Planned>,
+    /// By nonce.
+    sent: HashMap<u64, Planned>,
     reports: HashMap<u64, Report>,
+    /// Nonces of second attempts.
+    again: HashSet<u64>,
+    late: Vec<(usize, Outcome)>,
+    ports: Arc<Ports>,
     /// Which chunk a probe that is to be answered belongs to.
     awaited: HashMap<u64, usize>,
     /// The room that each chunk takes up, and how many of its answers are still to come.
@@ -198,12 +208,15 @@ impl Shared {
 }
 
 impl Volley {
-    fn new(probes: Vec<Planned>, patience: Duration) -> Self {
+    fn new(probes: Vec<Planned>, patience: Duration, ports: Arc<Ports>) -> Self {
         let now = Instant::now();
         Self {
             waiting: in_turns(probes),
-            sent: Vec::new(),
+            sent: HashMap::new(),
             reports: HashMap::new(),
+            again: HashSet::new(),
+            late: Vec::new(),
+            ports,
             awaited: HashMap::new(),
             chunks: Vec::new(),
             started: now,
@@ -252,7 +265,7 @@ impl Volley {
     }
 
     fn send_chunk(&mut self, permit: Option<Room>) -> HashMap<VantagePoint, Vec<Shot>> {
-        if self.sent.is_empty() {
+        if self.chunks.is_empty() {
             self.started = Instant::now();
         }
         self.patient = Instant::now() + self.patience;
@@ -270,7 +283,7 @@ impl Volley {
         }
         let longest = if answers == 0 { SILENT_ROOM } else { ANSWERED_ROOM };
         self.chunks.push(Chunk { room: Shared::new(permit, longest), answers });
-        self.sent.extend(chunk);
+        self.sent.extend(chunk.into_iter().map(|probe| (probe.shot.nonce, probe)));
         batches
     }
 
@@ -283,7 +296,23 @@ impl Volley {
                 chunk.room.give_back();
             }
         }
-        self.reports.insert(report.nonce, report);
+        if self.once_more(&report) {
+            self.late.extend(self.sent.remove(&report.nonce).map(|probe| (probe.cell, report.outcome)));
+        } else {
+            self.reports.insert(report.nonce, report);
+        }
+    }
+
+    /// Whether a late answer is asked for once more; then that is on its way.
+    fn once_more(&mut self, report: &Report) -> bool {
+        let Some(probe) = self.sent.get(&report.nonce) else { return false };
+        if self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
+            return false;
+        }
+        let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);
+        self.again.insert(second.shot.nonce);
+        self.waiting.push_back(second);
+        true
     }
 
     /// Every probe with its report; one that has none was lost on the way to or from the agent.
@@ -297,7 +326,7 @@ impl Volley {
             let report = self.reports.remove(&nonce).unwrap_or_else(lost);
             (probe, report)
         };
-        self.sent.into_iter().map(report).collect()
+        self.sent.into_values().map(report).collect()
     }
 }
 

@@ -229,16 +229,25 @@ async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> V
     let making = Arc::new(Semaphore::new(shared.options.world_concurrency.max(1)));
     let mut worlds = JoinSet::new();
     for (index, group) in groups(plan).into_iter().enumerate() {
+        // Here, so that the order is kept; what is not tried needs no room.
+        let permit = if group.tried_cells() > 0 { permit(&alive, &shared.stop).await } else { None };
         let job = WorldJob {
             shared: shared.clone(),
             cluster: cluster.clone(),
             instance: instance_name(index),
-            alive: alive.clone(),
             making: making.clone(),
         };
-        worlds.spawn(job.run(group));
+        worlds.spawn(job.run(group, permit));
     }
     worlds.join_all().await
+}
+
+/// A permit; `None` once everything is to stop.
+async fn permit(semaphore: &Arc<Semaphore>, stop: &Stop) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        permit = semaphore.clone().acquire_owned() => permit.ok(),
+        () = stop.wait() => None,
+    }
 }
 
 /// `a`, `b` … `z`, `ba` …: fit for names, and short, since names of networks are limited.
@@ -259,12 +268,11 @@ struct WorldJob {
     shared: Shared,
     cluster: Arc<dyn Cluster>,
     instance: String,
-    alive: Arc<Semaphore>,
     making: Arc<Semaphore>,
 }
 
 impl WorldJob {
-    async fn run(self, group: Group) -> WorldOutcome {
+    async fn run(self, group: Group, alive: Option<OwnedSemaphorePermit>) -> WorldOutcome {
         let tried = group.tried_cells() > 0;
         if !tried {
             return WorldOutcome {
@@ -274,7 +282,6 @@ impl WorldJob {
                 kept: false,
             };
         }
-        let permit = self.permit(&self.alive).await;
         let stage = format!("world {} ({})", group.spec.name, self.instance);
         let made = self.provision(&group.spec, &stage).await;
         let counts = match &made {
@@ -282,22 +289,15 @@ impl WorldJob {
             Err(trouble) => self.scenarios(Err(&trouble.to_string()), &group).await,
         };
         // The next world may be made while this one is removed.
-        drop(permit);
+        drop(alive);
         let was_made = made.is_ok();
         drop(made);
         let kept = self.remove(&stage, counts).await;
         WorldOutcome { counts, tried, made: was_made, kept }
     }
 
-    async fn permit(&self, semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            permit = semaphore.clone().acquire_owned() => permit.ok(),
-            () = self.shared.stop.wait() => None,
-        }
-    }
-
     async fn provision(&self, spec: &WorldSpec, stage: &str) -> Result<Arc<dyn World>, Trouble> {
-        let permit = self.permit(&self.making).await;
+        let permit = permit(&self.making, &self.shared.stop).await;
         if self.shared.stop.is_set() {
             return Err(Trouble(self.shared.stop.why()));
         }

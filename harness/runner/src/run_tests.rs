@@ -190,7 +190,7 @@ async fn a_healthy_matrix_passes_quickly(#[case] transport: Transport) {
 #[case::flap("a window: open", Verdict::Unstable,
     |seen: &Seen<'_>| if seen.nth == 3 { Reply::Open("green/a") } else { Reply::Silence })]
 #[case::refused("", Verdict::Pass, |_: &Seen<'_>| Reply::Refused)]
-#[case::manner_varies("", Verdict::Pass, |seen: &Seen<'_>| if seen.nth % 2 == 0 { Reply::Unreachable } else { Reply::Silence })]
+#[case::manner_varies("", Verdict::Pass, |seen: &Seen<'_>| if seen.nth.is_multiple_of(2) { Reply::Unreachable } else { Reply::Silence })]
 #[case::lost("control stream lost: cut", Verdict::Error, |_: &Seen<'_>| Reply::Lost)]
 #[case::lost_once("", Verdict::Pass, |seen: &Seen<'_>| if seen.nth == 1 { Reply::Lost } else { Reply::Silence })]
 #[tokio::test(start_paused = true)]
@@ -276,6 +276,22 @@ async fn a_network_that_converges_is_settled_later() {
     assert_eq!(ran.results["way-out"].settled_ms, Some(1500));
     assert_eq!(ran.verdict("closed"), Verdict::Pass);
     assert_eq!(ran.results["closed"].settled_ms, Some(1500), "uncontrolled rounds do not count");
+}
+
+#[rstest]
+#[case::lone(1, Verdict::Pass)]
+#[case::twice_in_a_row(2, Verdict::Unstable)]
+#[tokio::test(start_paused = true)]
+async fn a_lone_timeout_is_asked_for_once_more(#[case] silent: u32, #[case] verdict: Verdict) {
+    // The third shot is the fourth round's.
+    let script = move |seen: &Seen<'_>| match healthy(seen) {
+        Reply::Open("blue/b") if (3..3 + silent).contains(&seen.nth) => Reply::Silence,
+        reply => reply,
+    };
+    let ran = ran(script, plan(matrix(Transport::Udp))).await;
+    assert_eq!(ran.verdict("way-out"), verdict, "{}", ran.reason("way-out"));
+    let words: Vec<_> = ran.results["way-out"].attempts.iter().map(|attempt| attempt.outcome.word()).collect();
+    assert_eq!(words, ["open", "timeout", "open"], "what was asked for once more is told, too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,8 +568,8 @@ async fn worlds_are_shared_unless_exclusive_and_live_side_by_side() {
     let log = ran.log.lock().unwrap();
     assert_eq!(log.provisioned.len(), 14);
     assert_eq!(log.removed.len(), 14);
-    assert!(log.most_alive <= 8 && log.most_alive > 4, "{}", log.most_alive);
-    assert!(ran.took < Duration::from_secs(14), "{:?}", ran.took);
+    assert!(log.most_alive <= 6 && log.most_alive > 3, "{}", log.most_alive);
+    assert!(ran.took < Duration::from_secs(18), "{:?}", ran.took);
 }
 
 #[rstest]

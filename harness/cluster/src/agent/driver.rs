@@ -13,9 +13,9 @@ use super::link::{Link, Streams};
 use super::{AgentError, LinkError};
 
 /// How long what was asked waits for a lost stream to come back.
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the agent may take to say hello on a new stream.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// First pause between attempts to open a stream; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.

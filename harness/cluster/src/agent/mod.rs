@@ -26,7 +26,7 @@ pub use driver::Command;
 pub use link::{Link, LinkError, Streams};
 
 /// How long a new agent is waited for: upload and start included.
-pub const READY_TIMEOUT: Duration = Duration::from_secs(45);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Why an agent could not do what it was asked. Three things that must never be mistaken for each other, nor for a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
