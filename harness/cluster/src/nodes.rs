@@ -99,7 +99,13 @@ impl Outposts {
     /// The nodes' addresses as far as they listen by now.
     pub(crate) fn addresses(&self) -> BTreeMap<u8, NodeAddresses> {
         match self.made.get() {
-            Some(Ok(made)) => made.addresses.clone(),
+            Some(Ok(made)) => {
+                let mut addresses = made.addresses.clone();
+                for (slot, node) in &mut addresses {
+                    node.life = made.stations.get(slot).and_then(|station| station.agent.life());
+                }
+                addresses
+            }
             _ => BTreeMap::new(),
         }
     }
@@ -170,7 +176,7 @@ impl Outposts {
         for (slot, (station, ports)) in (0..).zip(attached) {
             let addresses = self.nodes.get(usize::from(slot)).map(|node| node.addresses.clone()).unwrap_or_default();
             made.stations.insert(slot, Arc::new(station));
-            made.addresses.insert(slot, NodeAddresses { addresses, ports });
+            made.addresses.insert(slot, NodeAddresses { addresses, ports, life: None });
         }
         Ok(made)
     }

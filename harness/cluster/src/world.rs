@@ -225,6 +225,12 @@ impl KubeWorld {
         Ok(Arc::new(station))
     }
 
+    /// Which life a pod's agent lives, if it was started and is attached to.
+    fn life(&self, pod: &PodRef) -> Option<u64> {
+        let post = lock(&self.posts).get(pod).cloned()?;
+        post.started.get()?.as_ref().ok()?.agent.life()
+    }
+
     async fn station_of(&self, from: &VantagePoint) -> Result<Arc<Station>, Outcome> {
         match from {
             VantagePoint::Pod(pod) => match self.start(pod).await {
@@ -295,7 +301,8 @@ impl World for KubeWorld {
                 continue;
             }
             if let Some(name) = self.name_of(&key) {
-                let addresses = addresses::of_pod(&pod, &name, declared, &self.naming);
+                let mut addresses = addresses::of_pod(&pod, &name, declared, &self.naming);
+                addresses.life = self.life(&name);
                 book.pods.insert(name, addresses);
             }
         }

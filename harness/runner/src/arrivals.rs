@@ -20,6 +20,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
     seen: HashMap<Target, Seen>,
+    /// Both ends, source first, of the TCP probes of this round as their senders know them.
+    claimed: HashSet<(SocketAddr, SocketAddr)>,
 }
 
 /// What arrived at one target.
@@ -71,6 +73,11 @@ impl Sightings {
         }
     }
 
+    /// Notes both ends of a round's TCP probes: a packet that one of them sent as it stands is no other's, translated.
+    pub(crate) fn claim(&mut self, ends: impl Iterator<Item = (SocketAddr, SocketAddr)>) {
+        self.claimed = ends.collect();
+    }
+
     /// What the target saw of a shot. `known`: every address of the world, none of which a stranger's source address is.
     pub(crate) fn of(
         &self,
@@ -82,7 +89,7 @@ impl Sightings {
     ) -> FarSide {
         let Some(seen) = self.seen.get(target) else { return FarSide::Unknown { why: "never asked".into() } };
         let source = if shot.transport == Transport::Tcp {
-            seen.syn(shot, local, known)
+            seen.syn(shot, local, known, &self.claimed)
         } else {
             seen.nonces.get(&shot.nonce).copied()
         };
@@ -124,7 +131,13 @@ impl Seen {
 
     /// The source address with which a TCP shot arrived. Source ports are unique among the shots of the last moments, so
     /// port and destination name it; its address may have been translated on the way, but not into another pod's.
-    fn syn(&self, shot: &Shot, local: Option<SocketAddr>, known: &HashSet<IpAddr>) -> Option<IpAddr> {
+    fn syn(
+        &self,
+        shot: &Shot,
+        local: Option<SocketAddr>,
+        known: &HashSet<IpAddr>,
+        claimed: &HashSet<(SocketAddr, SocketAddr)>,
+    ) -> Option<IpAddr> {
         let local = local.or_else(|| Some(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), shot.source_port?)))?;
         let sources = self.syns.get(&(SocketAddr::new(shot.to, shot.port?), local.port()))?;
         if sources.contains(&local.ip()) {
@@ -132,7 +145,9 @@ impl Seen {
         }
         // Without a port of our own choosing, a stranger may have drawn the same one.
         shot.source_port?;
-        sources.iter().find(|source| !known.contains(*source)).copied()
+        let destination = SocketAddr::new(shot.to, shot.port?);
+        let anothers = |source: IpAddr| claimed.contains(&(SocketAddr::new(source, local.port()), destination));
+        sources.iter().copied().find(|source| !known.contains(source) && !anothers(*source))
     }
 }
 

@@ -138,6 +138,19 @@ pub struct NodeAddresses {
     /// Ports on which the harness listens there, whatever port a cell names: a host's ports are shared with others, so
     /// each run has its own.
     pub ports: BTreeMap<Transport, u16>,
+    /// As [`PodAddresses::life`].
+    pub life: Option<u64>,
+}
+
+impl AddressBook {
+    /// Which life the agent at a target lives, as far as it is attached to.
+    #[must_use]
+    pub fn life(&self, target: &Target) -> Option<u64> {
+        match target {
+            Target::Pod { pod, .. } => self.pods.get(pod)?.life,
+            Target::Node(slot) => self.nodes.get(slot)?.life,
+        }
+    }
 }
 
 /// A pod's addresses.
@@ -151,6 +164,9 @@ pub struct PodAddresses {
     pub primary: Vec<IpAddr>,
     /// On secondary networks.
     pub secondary: BTreeMap<NetworkId, Vec<IpAddr>>,
+    /// Which life the agent there lives, as far as it is attached to: another number, another life. Its listeners are
+    /// gone for a moment when it is started anew, and that is no fault of the network.
+    pub life: Option<u64>,
 }
 
 impl PodAddresses {

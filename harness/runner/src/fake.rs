@@ -65,6 +65,8 @@ pub(crate) struct Fake {
     pub(crate) action: Result<Duration, &'static str>,
     pub(crate) witness: Witness,
     pub(crate) holds: bool,
+    /// Whether agents are started anew all the time.
+    pub(crate) restless: bool,
 }
 
 /// What happened to the cluster.
@@ -87,6 +89,7 @@ impl Fake {
             action: Ok(Duration::from_secs(1)),
             witness: Witness::RawCapture,
             holds: true,
+            restless: false,
         }
     }
 }
@@ -112,6 +115,7 @@ pub(crate) struct FakeWorld {
     action: Result<Duration, &'static str>,
     witness: Witness,
     holds: bool,
+    restless: bool,
     state: Mutex<State>,
 }
 
@@ -119,6 +123,7 @@ pub(crate) struct FakeWorld {
 struct State {
     nth: HashMap<String, u32>,
     actions: u32,
+    lives: u64,
     arrived: BTreeMap<IpAddr, Vec<Packet>>,
 }
 
@@ -144,6 +149,7 @@ impl Cluster for Fake {
             action: self.action,
             witness: self.witness,
             holds: self.holds,
+            restless: self.restless,
             state: Mutex::default(),
         }))
     }
@@ -202,7 +208,11 @@ impl World for FakeWorld {
     }
 
     async fn addresses(&self, _declared: &Declared) -> Result<AddressBook, Trouble> {
-        Ok(book())
+        let mut book = book();
+        let mut state = self.state.lock().unwrap();
+        state.lives += u64::from(self.restless);
+        book.pods.values_mut().for_each(|pod| pod.life = Some(state.lives));
+        Ok(book)
     }
 
     async fn probe(&self, from: &VantagePoint, shots: Vec<Shot>, reports: UnboundedSender<Report>) {

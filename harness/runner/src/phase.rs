@@ -1,20 +1,26 @@
 //! One phase: its actions, then rounds until its matrix has settled and held.
 
+mod before;
+mod early;
+mod pace;
+mod proof;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use udn_model::cell::{Cell, Check, Target, VantagePoint};
+use udn_model::cell::{Cell, Check, Target};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::observation::{Evidence, Outcome};
-use udn_model::plan::{PlannedCell, PlannedPhase};
+use udn_model::plan::PlannedPhase;
 use udn_model::scenario::Probing;
 use udn_model::verdict::{Counts, Verdict};
-use udn_model::world::{PodRef, World as Declared};
+use udn_model::words::Transport;
+use udn_model::world::World as Declared;
 
 use crate::arrivals::Sightings;
 use crate::budget::{Budget, RoundSpans, millis};
@@ -28,19 +34,14 @@ use crate::ports::Ports;
 use crate::resolve::Resolved;
 use crate::round::{Finished, Planned, Round};
 use crate::run::Stop;
-use crate::watch::{self, Log};
 use crate::window::Window;
+pub(crate) use before::Before;
+use pace::Pace;
 
 /// Rounds that are under way at once at most.
 const ROUNDS_AT_ONCE: usize = 8;
-/// Slowest pace of rounds of a matrix that does not settle.
-const SLOWEST: Duration = Duration::from_secs(3);
-/// A tenth of the answers of a round slower than this: lateness says something of the machine, not of the network.
+/// A twentieth of the answers of a round slower than this: lateness says something of the machine, not of the network.
 const OVERLOADED: Duration = Duration::from_secs(1);
-/// How often the settle deadline may pass while there were too few rounds to say anything.
-const PATIENCE: u32 = 5;
-/// How long the collection of evidence may take.
-const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all phases of a run share.
 #[derive(Clone, Debug)]
@@ -59,27 +60,6 @@ pub(crate) struct Name<'a> {
     pub(crate) suite: &'a str,
     pub(crate) scenario: &'a str,
     pub(crate) phase: &'a str,
-}
-
-/// Which checks were expected to be open when last they were made.
-#[derive(Debug, Default)]
-pub(crate) struct Before(HashMap<String, bool>);
-
-impl Before {
-    /// Takes a phase's expectations over.
-    pub(crate) fn note(&mut self, phase: &PlannedPhase) {
-        for PlannedCell { cell, .. } in &phase.cells {
-            self.0.insert(key(&cell.check), !cell.expectation.is_negative());
-        }
-    }
-
-    fn was_open(&self, cell: &Cell) -> bool {
-        self.0.get(&key(&cell.check)).copied().unwrap_or(false)
-    }
-}
-
-fn key(check: &Check) -> String {
-    format!("{check:?}")
 }
 
 /// What became of a phase.
@@ -226,80 +206,6 @@ impl<'a> Phase<'a> {
         }
     }
 
-    /// Performs the actions, watching meanwhile where the phase says so.
-    async fn act(&mut self, planned: &PlannedPhase) -> Result<(), String> {
-        let begun = Instant::now();
-        let stop = CancellationToken::new();
-        // Ends the watching even if this is dropped half-way.
-        let guard = stop.clone().drop_guard();
-        let watching = if planned.probing == Probing::FromFirstPacket && !planned.actions.is_empty() {
-            let watched = self.watched();
-            let targets = watched.iter().filter_map(|(_, cell)| match &cell.check {
-                Check::Probe { to, .. } => Some(to.clone()),
-                _ => None,
-            });
-            self.sightings.begin(&**self.world, targets.collect()).await;
-            Some(self.watch(watched, stop.clone()))
-        } else {
-            None
-        };
-        let mut result = Ok(());
-        for action in &planned.actions {
-            result = tokio::select! {
-                result = self.world.act(action) => result.map_err(|trouble| trouble.to_string()),
-                () = self.shared.stop.wait() => Err(self.shared.stop.why()),
-            };
-            if result.is_err() {
-                break;
-            }
-        }
-        self.zero = Instant::now();
-        self.shared.budget.settling(begun.elapsed());
-        drop(guard);
-        if let Some(watching) = watching
-            && let Ok(log) = watching.await
-        {
-            self.take_log(log).await;
-        }
-        result
-    }
-
-    /// The cells that are probed while the actions run: what an isolation rule forbids, or may turn out to.
-    fn watched(&self) -> Vec<(usize, Cell)> {
-        let forbidden = self.cells.iter().enumerate().filter(|(_, cell)| {
-            cell.rule.is_isolation() && matches!(cell.check, Check::Probe { .. }) && !is_plainly_open(cell)
-        });
-        forbidden.map(|(index, cell)| (index, (*cell).clone())).collect()
-    }
-
-    fn watch(&self, cells: Vec<(usize, Cell)>, stop: CancellationToken) -> JoinHandle<Log> {
-        let (world, declared) = (self.world.clone(), self.declared.clone());
-        let (ports, options) = (self.shared.ports.clone(), self.shared.options.clone());
-        tokio::spawn(watch::watch(world, declared, cells, ports, options, stop))
-    }
-
-    async fn take_log(&mut self, log: Log) {
-        self.sightings.read(&**self.world, log.witnesses.clone()).await;
-        let mut watched = log.watched;
-        watched.sort_by_key(|watched| watched.sent);
-        for watch::Watched { planned, report, sent } in watched {
-            let far = match &planned.resolved.witness {
-                Some(target) => self.sightings.of(target, &planned.shot, report.local, sent, &log.known),
-                None => FarSide::NotAsked,
-            };
-            // The far side's agent may not have been there yet: what it did not see proves nothing, and need not.
-            let far = if matches!(far, FarSide::Unknown { .. }) { FarSide::NotAsked } else { far };
-            let judged = judge(&planned.resolved.wanted, &report.outcome, &far);
-            let at_ms = self.at_ms(sent).min(-1);
-            if report.outcome == Outcome::Refused && judged == Judged::Match {
-                self.early_refusals.push((planned.cell, at_ms));
-            }
-            let arrived = far.arrived();
-            let meaning = Meaning::Judged(judged);
-            self.histories[planned.cell].watched(Observation { at_ms, outcome: report.outcome, arrived, meaning });
-        }
-    }
-
     /// Rounds until all cells have settled and held, or the deadline has passed.
     async fn settle(&mut self) -> Ending {
         if self.cells.is_empty() {
@@ -357,7 +263,7 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let round = Round::plan(number, &self.cells, &book, &self.shared.ports, &self.shared.options);
+        let round = Round::plan(number, &self.cells, book, &self.shared.ports, &self.shared.options);
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {
             if let Some(witness) = &probe.resolved.witness {
@@ -369,12 +275,23 @@ impl<'a> Phase<'a> {
 
     /// Judges every cell of a round. Returns whether all matched.
     async fn judge_round(&mut self, finished: Finished) -> bool {
-        let Finished { number, started, answered, slowest_tenth, ended, probes, late, others, known } = finished;
-        let overloaded = slowest_tenth > OVERLOADED;
+        let Finished { number, started, answered, slowest, ended, probes, late, others, book } = finished;
+        let known: HashSet<IpAddr> = book.pods.values().flat_map(|pod| pod.all()).collect();
+        let overloaded = slowest > OVERLOADED;
         self.spans.add(started, answered, ended);
         let witnesses: HashSet<Target> =
             probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
         self.sightings.read(&**self.world, witnesses).await;
+        self.sightings.claim(probes.iter().filter_map(|(probe, report)| {
+            let destination = SocketAddr::new(probe.shot.to, probe.shot.port?);
+            (probe.shot.transport == Transport::Tcp).then_some((report.local?, destination))
+        }));
+
+        let now = self.world.addresses(&self.declared).await.unwrap_or_default();
+        let restarted = |resolved: &Resolved| match &resolved.reach {
+            Some(reach) => book.life(reach).is_none() || book.life(reach) != now.life(reach),
+            None => false,
+        };
 
         let mut judged: Vec<(usize, Outcome, FarSide, Judged, Option<&Resolved>)> =
             Vec::with_capacity(self.cells.len());
@@ -385,11 +302,15 @@ impl<'a> Phase<'a> {
                 None => FarSide::NotAsked,
             };
             let mut verdict = judge(&resolved.wanted, &report.outcome, &far);
-            if overloaded && matches!(verdict, Judged::Mismatch(_)) && is_late(&resolved.wanted, &report.outcome) {
+            if matches!(verdict, Judged::Mismatch(_)) && restarted(resolved) {
+                let why = "but the agent at the target was started anew or could not be reached meanwhile";
+                verdict = Judged::Harness(format!("{}, {why}", report.outcome));
+            } else if overloaded && matches!(verdict, Judged::Mismatch(_)) && is_late(&resolved.wanted, &report.outcome)
+            {
                 verdict = Judged::Harness(format!(
-                    "{}; but a tenth of the answers of the round took {} ms and more: too much was asked of the machine",
+                    "{}; but a twentieth of the answers of the round took {} ms and more: too much was asked of the machine",
                     report.outcome,
-                    slowest_tenth.as_millis()
+                    slowest.as_millis()
                 ));
             }
             judged.push((planned.cell, report.outcome.clone(), far, verdict, Some(resolved)));
@@ -443,20 +364,6 @@ impl<'a> Phase<'a> {
         matching == total
     }
 
-    /// A refusal from the first moments, where later probes of the cell are never refused, came from the target before
-    /// its listener was up: the packet got through.
-    fn understand_refusals(&mut self) {
-        for (cell, at_ms) in std::mem::take(&mut self.early_refusals) {
-            let history = &mut self.histories[cell];
-            if !history.ever(&Outcome::Refused) {
-                history.violated(
-                    at_ms,
-                    "refused while the target's listener was not up yet, and never since: it got through".into(),
-                );
-            }
-        }
-    }
-
     /// Gives every cell its verdict, with evidence.
     async fn conclude(&mut self, ending: &Ending) -> Outline {
         let mut outline = Outline { settled_ms: self.settled_ms(), ..Outline::default() };
@@ -478,29 +385,6 @@ impl<'a> Phase<'a> {
         outline
     }
 
-    /// State of the pods at both ends of the first bad cells; each pod is asked once.
-    async fn collect(&self, bad: &[usize]) -> HashMap<usize, Vec<String>> {
-        let begun = Instant::now();
-        let chosen: Vec<usize> = bad.iter().copied().take(self.shared.options.evidence_cells).collect();
-        let wanted: HashSet<PodRef> = chosen.iter().flat_map(|index| pods_of(self.cells[*index])).collect();
-        let asked = wanted.into_iter().map(async |pod| {
-            let notes = tokio::time::timeout(EVIDENCE_TIMEOUT, self.world.evidence(&pod)).await;
-            (pod, notes.unwrap_or_else(|_| vec!["evidence could not be collected in time".into()]))
-        });
-        let known: HashMap<PodRef, Vec<String>> = futures::future::join_all(asked).await.into_iter().collect();
-        let mut told: HashSet<PodRef> = HashSet::new();
-        let mut notes = HashMap::new();
-        for index in chosen {
-            let fresh = pods_of(self.cells[index]).into_iter().filter(|pod| told.insert(pod.clone()));
-            let collected: Vec<String> = fresh.flat_map(|pod| known.get(&pod).cloned().unwrap_or_default()).collect();
-            notes.insert(index, collected);
-        }
-        if !bad.is_empty() {
-            self.shared.budget.cleanup(begun.elapsed());
-        }
-        notes
-    }
-
     fn settled_ms(&self) -> Option<u64> {
         let each = self.histories.iter().map(History::settled_ms);
         each.collect::<Option<Vec<u64>>>()?.into_iter().max()
@@ -512,12 +396,6 @@ impl<'a> Phase<'a> {
     }
 }
 
-/// Whether a cell is open whatever addresses are given.
-fn is_plainly_open(cell: &Cell) -> bool {
-    use udn_model::cell::{Expectation, Reach};
-    matches!(cell.expectation, Expectation::Open { reach: Reach::Pod(_) | Reach::Node(_) })
-}
-
 fn controlled(controls: &Controls<'_>, cell: &Cell, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
     let Check::Probe { to, .. } = &cell.check else { return Meaning::Judged(Judged::Match) };
     match controls.find(to, resolved) {
@@ -527,86 +405,5 @@ fn controlled(controls: &Controls<'_>, cell: &Cell, resolved: &Resolved, evidenc
             Meaning::Judged(Judged::Match)
         }
         Err(why) => Meaning::Uncontrolled(why),
-    }
-}
-
-fn pods_of(cell: &Cell) -> Vec<PodRef> {
-    match &cell.check {
-        Check::Probe { from, to, .. } => {
-            let mut pods = Vec::new();
-            if let VantagePoint::Pod(pod) = from {
-                pods.push(pod.clone());
-            }
-            if let Target::Pod { pod, .. } = to {
-                pods.push(pod.clone());
-            }
-            pods.dedup();
-            pods
-        }
-        Check::Fact { pod, .. } => vec![pod.clone()],
-        Check::Object { object, .. } => match (&object.kind[..], &object.namespace) {
-            ("Pod", Some(namespace)) => vec![PodRef::new(namespace, &object.name)],
-            _ => vec![],
-        },
-    }
-}
-
-/// How many rounds are still needed, and how fast they follow each other.
-struct Pace {
-    settle_rounds: u32,
-    hold: Duration,
-    base: Duration,
-    launched: u32,
-    judged: u32,
-    /// The last round that did not match.
-    last_bad: u32,
-    bad: u32,
-    settled_at: Option<Instant>,
-}
-
-impl Pace {
-    fn new(options: &Options) -> Self {
-        Self {
-            settle_rounds: options.settle_rounds.max(1),
-            hold: options.hold,
-            base: options.round_interval,
-            launched: 0,
-            judged: 0,
-            last_bad: 0,
-            bad: 0,
-            settled_at: None,
-        }
-    }
-
-    /// Optimistic: as if all rounds under way matched. So no round is launched that a healthy matrix does not need.
-    fn wants_another(&self, zero: Instant) -> bool {
-        if self.launched < self.last_bad + self.settle_rounds + 1 {
-            return true;
-        }
-        let since = self.settled_at.unwrap_or(zero);
-        !self.hold.is_zero() && (self.settled_at.is_none() || since.elapsed() < self.hold)
-    }
-
-    /// Whether the deadline has passed. Where rounds are slow because the machine is, it passes later: too few rounds are
-    /// no reason to fail anything.
-    fn overdue(&self, zero: Instant, deadline: Duration) -> bool {
-        let elapsed = zero.elapsed();
-        elapsed >= deadline && (self.judged >= self.settle_rounds * 3 || elapsed >= deadline * PATIENCE)
-    }
-
-    fn judge(&mut self, number: u32, matched: bool, settled: bool) {
-        self.judged = number;
-        if !matched {
-            self.last_bad = number;
-            self.bad += 1;
-            self.settled_at = None;
-        } else if settled && self.settled_at.is_none() {
-            self.settled_at = Some(Instant::now());
-        }
-    }
-
-    /// A matrix that does not settle is probed ever more slowly, so that it does not disturb the others.
-    fn interval(&self) -> Duration {
-        (self.base * (1 + self.bad / 4)).min(SLOWEST).max(self.base)
     }
 }

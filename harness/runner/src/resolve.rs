@@ -172,7 +172,10 @@ mod tests {
             book.pods.insert(pod, addresses);
         }
         let ports = [(Transport::Tcp, 21_000)].into_iter().collect();
-        book.nodes.insert(0, crate::cluster::NodeAddresses { addresses: vec!["172.18.0.3".parse().unwrap()], ports });
+        book.nodes.insert(
+            0,
+            crate::cluster::NodeAddresses { addresses: vec!["172.18.0.3".parse().unwrap()], ports, life: None },
+        );
         book
     }
 

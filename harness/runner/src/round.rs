@@ -1,7 +1,6 @@
 //! One round: every cell of a matrix in flight at once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
-use crate::window::{CHUNK, Room, Window, slowest_tenth};
+use crate::window::{CHUNK, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
 const GRACE: Duration = Duration::from_secs(15);
@@ -48,8 +47,7 @@ pub(crate) struct Round {
     unresolved: Vec<(usize, String)>,
     facts: Vec<(usize, FactQuestion)>,
     claims: Vec<(usize, ObjectRef, Claim)>,
-    /// Every address of the world.
-    pub(crate) known: HashSet<IpAddr>,
+    pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
 }
@@ -61,24 +59,24 @@ pub(crate) struct Finished {
     pub(crate) started: Instant,
     /// When only silence was still waited for.
     pub(crate) answered: Instant,
-    /// How slow the slowest tenth of the answers was.
-    pub(crate) slowest_tenth: Duration,
+    /// How slow the slowest twentieth of the answers was.
+    pub(crate) slowest: Duration,
     pub(crate) ended: Instant,
     pub(crate) probes: Vec<(Planned, Report)>,
     /// Outcomes that came too late, and were asked for once more.
     pub(crate) late: Vec<(usize, Outcome)>,
     /// Outcomes of what is not a probe, and of cells that could not be resolved.
     pub(crate) others: Vec<(usize, Outcome)>,
-    pub(crate) known: HashSet<IpAddr>,
+    /// What was known of addresses when it was planned.
+    pub(crate) book: Arc<AddressBook>,
 }
 
 impl Round {
     /// Makes the shots of these cells from what is known of addresses now.
-    pub(crate) fn plan(number: u32, cells: &[&Cell], book: &AddressBook, ports: &Ports, options: &Options) -> Self {
-        let known = book.pods.values().flat_map(|pod| pod.all()).collect();
-        let mut round = Self { number, known, patience: options.deny_timeout, ..Self::default() };
+    pub(crate) fn plan(number: u32, cells: &[&Cell], book: AddressBook, ports: &Ports, options: &Options) -> Self {
+        let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
         for (index, cell) in cells.iter().enumerate() {
-            match (&cell.check, resolve(cell, book)) {
+            match (&cell.check, resolve(cell, &book)) {
                 (_, Some(Ok(resolved))) => {
                     let timeout =
                         if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
@@ -92,6 +90,7 @@ impl Round {
                 (Check::Probe { .. }, None) => {}
             }
         }
+        round.book = Arc::new(book);
         round
     }
 
@@ -109,7 +108,7 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, known, patience } = self;
+        let Self { number, probes, unresolved, facts, claims, book, patience } = self;
         let mut volley = Volley::new(probes, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
@@ -124,13 +123,13 @@ impl Round {
         let Volley { started, answered, .. } = volley;
         let late = std::mem::take(&mut volley.late);
         let probes = volley.reported();
-        let times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
+        let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let answers = times.len();
-        let slowest_tenth = slowest_tenth(times);
-        window.learn(slowest_tenth, answers);
+        window.learn(slowest(10, &mut times), answers);
+        let slowest = slowest(5, &mut times);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
         let others = unresolved.chain(checked).collect();
-        Finished { number, started, answered, slowest_tenth, ended, probes, late, others, known }
+        Finished { number, started, answered, slowest, ended, probes, late, others, book }
     }
 }
 

@@ -90,10 +90,10 @@ impl Window {
     }
 }
 
-/// The duration that nine tenths are not above; zero for none.
-pub(crate) fn slowest_tenth(mut durations: Vec<Duration>) -> Duration {
+/// The duration above which so many of a hundred are; zero for none.
+pub(crate) fn slowest(percent: usize, durations: &mut [Duration]) -> Duration {
     durations.sort_unstable();
-    durations.get(durations.len() * 9 / 10).or_else(|| durations.last()).copied().unwrap_or_default()
+    durations.get(durations.len() * (100 - percent) / 100).or_else(|| durations.last()).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -143,10 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_tenth() {
+    fn the_slowest() {
         let ms = |n: u64| Duration::from_millis(n);
-        assert_eq!(slowest_tenth(vec![]), Duration::ZERO);
-        assert_eq!(slowest_tenth((1..=10).map(ms).collect()), ms(10));
-        assert_eq!(slowest_tenth((1..=100).map(ms).collect()), ms(91));
+        let mut hundred: Vec<Duration> = (1..=100).rev().map(ms).collect();
+        assert_eq!(slowest(10, &mut []), Duration::ZERO);
+        assert_eq!(slowest(10, &mut hundred), ms(91));
+        assert_eq!(slowest(5, &mut hundred), ms(96));
+        assert_eq!(slowest(5, &mut [ms(7)]), ms(7));
     }
 }

@@ -28,7 +28,7 @@ struct State {
     /// The agent's own cursor.
     cursor: u64,
     /// The life of the agent that the cursor belongs to.
-    boot: u64,
+    life: Option<u64>,
     capture_drops: u64,
     witness: Option<Witness>,
     /// Number of the first entry that is kept.
@@ -51,25 +51,18 @@ impl ArrivalLog {
     pub async fn since(&self, agent: &Agent, mark: Option<u64>) -> Result<Arrivals, AgentError> {
         let mut state = self.state.lock().await;
         loop {
-            let boot = agent.hello().map_or(0, |hello| hello.boot);
-            if boot != state.boot {
-                state.another_life(boot);
-            }
             let after = state.cursor;
-            match agent.call(Op::Arrivals { after }, PATIENCE).await? {
-                Body::Arrivals(arrivals) => {
-                    // The agent may have been started anew while it was asked.
-                    let still = agent.hello().map_or(0, |hello| hello.boot) == state.boot;
-                    let more = arrivals.more;
-                    if still {
-                        state.take(arrivals);
-                    }
-                    if still && !more {
-                        return Ok(state.tell(mark));
-                    }
-                }
-                other => {
-                    return Err(AgentError::Failed(format!("the agent answered {other:?} when asked what arrived")));
+            let answer = agent.call(Op::Arrivals { after }, PATIENCE).await?;
+            let Body::Arrivals(arrivals) = answer else {
+                return Err(AgentError::Failed(format!("the agent answered {answer:?} when asked what arrived")));
+            };
+            // A stream that was lost right behind the answer: which life answered is known once it is there again.
+            let Some(life) = agent.life() else { continue };
+            if state.is_of(life) {
+                let more = arrivals.more;
+                state.take(arrivals);
+                if !more {
+                    return Ok(state.tell(mark));
                 }
             }
         }
@@ -77,11 +70,20 @@ impl ArrivalLog {
 }
 
 impl State {
-    fn another_life(&mut self, boot: u64) {
-        if self.boot != 0 {
-            self.push(Entry::Loss);
+    /// Whether what was read so far is of this life of the agent; if not, everything is read from its beginning.
+    fn is_of(&mut self, life: u64) -> bool {
+        match self.life {
+            Some(known) if known == life => true,
+            Some(_) => {
+                self.push(Entry::Loss);
+                (self.life, self.cursor, self.capture_drops) = (Some(life), 0, 0);
+                false
+            }
+            None => {
+                self.life = Some(life);
+                true
+            }
         }
-        (self.boot, self.cursor, self.capture_drops) = (boot, 0, 0);
     }
 
     fn take(&mut self, arrivals: protocol::Arrivals) {
@@ -196,10 +198,11 @@ mod tests {
     #[test]
     fn another_life_is_a_loss() {
         let mut state = State::default();
-        state.another_life(1);
-        assert!(!state.tell(Some(0)).lossy, "the first life begins");
+        assert!(state.is_of(1), "the first life begins");
+        assert!(!state.tell(Some(0)).lossy);
         state.take(arrived(9, &[1], 0, 0));
-        state.another_life(2);
+        assert!(state.is_of(1));
+        assert!(!state.is_of(2), "what it answered was asked of the other");
         assert_eq!(state.cursor, 0);
         assert!(state.tell(Some(1)).lossy);
     }

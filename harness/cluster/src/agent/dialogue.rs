@@ -235,6 +235,9 @@ mod tests {
         assert_eq!(dialogue.hear(done(2, c)).unwrap().answer, Some((c, Body::Done)));
         assert_eq!(dialogue.hear(done(3, b)).unwrap().answer, Some((b, Body::Done)));
         assert_eq!(dialogue.hear(done(4, d)).unwrap().answer, Some((d, Body::Done)));
+        assert_eq!(dialogue.hear(done(2, c)).unwrap(), Heard::default(), "replayed late");
+        dialogue.cut();
+        assert_eq!(dialogue.hear(hello(1)).unwrap().say, [attach(4)], "a replay sets nothing back");
     }
 
     #[test]

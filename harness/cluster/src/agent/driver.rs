@@ -84,6 +84,7 @@ pub(super) async fn drive(
             Err(LinkError::Failed(why)) => AgentError::Exec(why),
         };
         driver.dialogue.cut();
+        driver.hello.send_replace(None);
         let since = *driver.lost.get_or_insert_with(Instant::now);
         if since.elapsed() >= PATIENCE {
             driver.fail_all(&error);

@@ -79,15 +79,20 @@ impl Agent {
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn ready(&self) -> Result<Hello, AgentError> {
-        self.call(Op::Ping, READY_TIMEOUT).await?;
-        self.hello.borrow().clone().ok_or_else(|| AgentError::StreamLost("it never said hello".into()))
+    pub async fn ready(&self) -> Result<(), AgentError> {
+        self.call(Op::Ping, READY_TIMEOUT).await.map(drop)
     }
 
-    /// What the agent last said of itself.
+    /// What the agent said of itself on the present stream; `None` while there is none.
     #[must_use]
     pub fn hello(&self) -> Option<Hello> {
         self.hello.borrow().clone()
+    }
+
+    /// Which life the agent lives, as far as it is attached to.
+    #[must_use]
+    pub fn life(&self) -> Option<u64> {
+        self.hello.borrow().as_ref().map(|hello| hello.boot)
     }
 
     /// Asks for something and waits for the answer.
