@@ -20,7 +20,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
     seen: HashMap<Target, Seen>,
-    /// Both ends, source first, of the TCP probes of this round as their senders know them.
+    /// Both ends, source first, of the TCP probes of this phase as their senders know them: rounds overlap.
     claimed: HashSet<(SocketAddr, SocketAddr)>,
 }
 
@@ -75,7 +75,7 @@ impl Sightings {
 
     /// Notes both ends of a round's TCP probes: a packet that one of them sent as it stands is no other's, translated.
     pub(crate) fn claim(&mut self, ends: impl Iterator<Item = (SocketAddr, SocketAddr)>) {
-        self.claimed = ends.collect();
+        self.claimed.extend(ends);
     }
 
     /// What the target saw of a shot. `known`: every address of the world, none of which a stranger's source address is.
