@@ -138,16 +138,12 @@ enum Effect {
     Undetermined,
 }
 
-/// How many cells a leaked SYN may be mistaken for.
-const MISTAKEN: usize = 3;
-
 /// Runs a scenario on a broken lab and compares every cell's verdict with what the fault must do to it.
 fn compare(lab: &Lab, scenario: &str, effect: impl Fn(&Cell, &World) -> Effect) -> Result<(), Failed> {
     let filter = format!("{scenario}::");
     let verdicts = verdicts(&["--lab", &lab.0], &[&filter])?;
     let plan = plan(&[&filter]);
     let mut wrong = Vec::new();
-    let mut mistaken = 0;
     let mut seen = BTreeSet::new();
     for phase in plan.scenarios.iter().flat_map(|planned| &planned.phases) {
         for planned in &phase.cells {
@@ -160,11 +156,7 @@ fn compare(lab: &Lab, scenario: &str, effect: impl Fn(&Cell, &World) -> Effect) 
                 Effect::Undetermined => verdict != "missing",
             };
             seen.insert(format!("{effect:?}"));
-            // Known defect of the runner: where hundreds of SYNs leak, one may share its source port with another cell's
-            // probe and be taken for it. It makes that cell unstable, not failed.
-            if effect == Effect::None && verdict == "unstable" && mistaken < MISTAKEN {
-                mistaken += 1;
-            } else if !right {
+            if !right {
                 wrong.push(format!("{effect:?}, but {verdict}: {}", planned.cell.id));
             }
         }

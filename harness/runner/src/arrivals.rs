@@ -20,8 +20,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
     seen: HashMap<Target, Seen>,
-    /// Both ends, source first, of the TCP probes of this phase as their senders know them: rounds overlap.
-    claimed: HashSet<(SocketAddr, SocketAddr)>,
 }
 
 /// What arrived at one target.
@@ -73,11 +71,6 @@ impl Sightings {
         }
     }
 
-    /// Notes both ends of a round's TCP probes: a packet that one of them sent as it stands is no other's, translated.
-    pub(crate) fn claim(&mut self, ends: impl Iterator<Item = (SocketAddr, SocketAddr)>) {
-        self.claimed.extend(ends);
-    }
-
     /// What the target saw of a shot. `known`: every address of the world, none of which a stranger's source address is.
     pub(crate) fn of(
         &self,
@@ -89,7 +82,7 @@ impl Sightings {
     ) -> FarSide {
         let Some(seen) = self.seen.get(target) else { return FarSide::Unknown { why: "never asked".into() } };
         let source = if shot.transport == Transport::Tcp {
-            seen.syn(shot, local, known, &self.claimed)
+            seen.syn(shot, local, known)
         } else {
             seen.nonces.get(&shot.nonce).copied()
         };
@@ -129,25 +122,21 @@ impl Seen {
         }
     }
 
-    /// The source address with which a TCP shot arrived. Source ports are unique among the shots of the last moments, so
-    /// port and destination name it; its address may have been translated on the way, but not into another pod's.
-    fn syn(
-        &self,
-        shot: &Shot,
-        local: Option<SocketAddr>,
-        known: &HashSet<IpAddr>,
-        claimed: &HashSet<(SocketAddr, SocketAddr)>,
-    ) -> Option<IpAddr> {
-        let local = local.or_else(|| Some(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), shot.source_port?)))?;
-        let sources = self.syns.get(&(SocketAddr::new(shot.to, shot.port?), local.port()))?;
-        if sources.contains(&local.ip()) {
+    /// The source address with which a TCP shot arrived. A source port of our own choosing (see [`crate::ports`]) and the
+    /// destination name it, though its address may have been translated on the way: not into another pod's.
+    fn syn(&self, shot: &Shot, local: Option<SocketAddr>, known: &HashSet<IpAddr>) -> Option<IpAddr> {
+        let port = local.map(|local| local.port()).or(shot.source_port)?;
+        let sources = self.syns.get(&(SocketAddr::new(shot.to, shot.port?), port))?;
+        if let Some(local) = local
+            && sources.contains(&local.ip())
+        {
             return Some(local.ip());
         }
-        // Without a port of our own choosing, a stranger may have drawn the same one.
-        shot.source_port?;
-        let destination = SocketAddr::new(shot.to, shot.port?);
-        let anothers = |source: IpAddr| claimed.contains(&(SocketAddr::new(source, local.port()), destination));
-        sources.iter().copied().find(|source| !known.contains(source) && !anothers(*source))
+        // A port of the kernel's choice (ours was taken) may be another sender's as well.
+        if shot.source_port != Some(port) {
+            return None;
+        }
+        sources.iter().copied().find(|source| !known.contains(source))
     }
 }
 
@@ -210,10 +199,15 @@ mod tests {
         assert_eq!(far.arrived(), arrived, "{far:?}");
     }
 
-    #[test]
-    fn a_port_of_the_kernels_choice_matches_only_the_own_address() {
-        let seen = sightings(vec![packet(Transport::Tcp, "172.18.0.3:40000", "10.0.0.2:8080", None)], false);
-        assert!(!far(&seen, &shot(Transport::Tcp, None), Some("10.0.0.1:40000"), Instant::now()).arrived());
+    #[rstest]
+    #[case::none_asked_for(None)]
+    #[case::another_was_taken(Some(20_000))]
+    fn a_port_of_the_kernels_choice_matches_only_the_own_address(#[case] asked_for: Option<u16>) {
+        let shot = shot(Transport::Tcp, asked_for);
+        for (source, arrived) in [("172.18.0.3:40000", false), ("10.0.0.1:40000", true)] {
+            let seen = sightings(vec![packet(Transport::Tcp, source, "10.0.0.2:8080", None)], false);
+            assert_eq!(far(&seen, &shot, Some("10.0.0.1:40000"), Instant::now()).arrived(), arrived);
+        }
     }
 
     #[rstest]

@@ -6,7 +6,7 @@ mod pace;
 mod proof;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ use udn_model::observation::{Evidence, Outcome};
 use udn_model::plan::PlannedPhase;
 use udn_model::scenario::Probing;
 use udn_model::verdict::{Counts, Verdict};
-use udn_model::words::Transport;
 use udn_model::world::World as Declared;
 
 use crate::arrivals::Sightings;
@@ -282,10 +281,6 @@ impl<'a> Phase<'a> {
         let witnesses: HashSet<Target> =
             probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
         self.sightings.read(&**self.world, witnesses).await;
-        self.sightings.claim(probes.iter().filter_map(|(probe, report)| {
-            let destination = SocketAddr::new(probe.shot.to, probe.shot.port?);
-            (probe.shot.transport == Transport::Tcp).then_some((report.local?, destination))
-        }));
 
         let now = self.world.addresses(&self.declared).await.unwrap_or_default();
         let restarted = |resolved: &Resolved| match &resolved.reach {

@@ -2,29 +2,40 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// First source port: behind the NodePort range and Kubernetes' own ports.
-const FIRST: u64 = 33_000;
-/// How many there are: up to the end of Linux' ephemeral range. The same number comes again only after so many probes,
-/// when the earlier one is long over.
-const COUNT: u64 = 60_999 - FIRST + 1;
+/// Ranges of source ports. None lies in Linux' default ephemeral range (`ip_local_port_range`, 32768 to 60999), from which
+/// kubelets, services and every other program draw, nor in Kubernetes' NodePort range (30000 to 32767): a SYN from one of
+/// these ports is ours. The same port comes again only after all others, when the earlier probe is long over.
+const RANGES: [(u16, u16); 2] = [(20_000, 29_999), (61_000, 65_535)];
+const COUNT: u64 = {
+    let [(a, b), (c, d)] = RANGES;
+    (b - a) as u64 + (d - c) as u64 + 2
+};
 
 /// Hands out numbers for a whole run.
 #[derive(Debug)]
 pub(crate) struct Ports {
     seed: u64,
-    next: AtomicU64,
+    nonces: AtomicU64,
+    ports: AtomicU64,
 }
 
 impl Ports {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, next: AtomicU64::new(0) }
+        Self { seed, nonces: AtomicU64::new(0), ports: AtomicU64::new(0) }
     }
 
-    /// A nonce that no other probe of the run has, and a source port that no other probe of the last moments has.
-    pub(crate) fn take(&self) -> (u64, u16) {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + self.seed.wrapping_add(n) % COUNT;
-        (scatter(self.seed.wrapping_add(n)), u16::try_from(port).unwrap_or(u16::MAX))
+    /// A number that no other probe of the run carries.
+    pub(crate) fn nonce(&self) -> u64 {
+        scatter(self.seed.wrapping_add(self.nonces.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A source port that no other probe of the last moments has.
+    pub(crate) fn port(&self) -> u16 {
+        let n = (self.seed % COUNT + self.ports.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let [(first, last), (second, end)] = RANGES;
+        // Both fit: `n` is below the number of ports.
+        let n = u16::try_from(n).unwrap_or_default();
+        if n <= last - first { first + n } else { (second + (n - (last - first) - 1)).min(end) }
     }
 }
 
@@ -44,14 +55,19 @@ mod tests {
 
     #[test]
     fn nonces_are_unique_and_ports_come_again_late() {
-        let ports = Ports::new(u64::MAX - 7);
-        let taken: Vec<(u64, u16)> = (0..COUNT).map(|_| ports.take()).collect();
-        assert_eq!(taken.iter().map(|(nonce, _)| nonce).collect::<HashSet<_>>().len(), taken.len());
-        // The wrap of the 64-bit counter may repeat a few.
-        assert!(taken.iter().map(|(_, port)| port).collect::<HashSet<_>>().len() > taken.len() - 10_000);
-        assert!(taken.iter().all(|(_, port)| (33_000..=60_999).contains(port)));
-        let steady = Ports::new(0);
-        let taken: HashSet<u16> = (0..COUNT).map(|_| steady.take().1).collect();
-        assert_eq!(taken.len() as u64, COUNT);
+        for seed in [0, 7, u64::MAX - 7] {
+            let ports = Ports::new(seed);
+            let nonces: HashSet<u64> = (0..COUNT).map(|_| ports.nonce()).collect();
+            let taken: HashSet<u16> = (0..COUNT).map(|_| ports.port()).collect();
+            assert_eq!((nonces.len() as u64, taken.len() as u64), (COUNT, COUNT));
+            assert!(taken.iter().all(|port| RANGES.iter().any(|(first, last)| (first..=last).contains(&port))));
+        }
+    }
+
+    #[test]
+    fn no_port_is_one_that_the_kernel_or_a_node_port_may_take() {
+        for (first, last) in RANGES {
+            assert!(last < 30_000 || first > 60_999, "{first} to {last}");
+        }
     }
 }

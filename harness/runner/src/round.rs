@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use udn_model::cell::{Cell, Check, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::observation::Outcome;
+use udn_model::words::Transport;
 use udn_model::world::World as Declared;
 
 use crate::cluster::{AddressBook, FactQuestion, Report, Shot, World};
@@ -142,16 +143,12 @@ fn round_trip(outcome: &Outcome) -> Option<Duration> {
 
 /// A shot of a cell.
 pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
-    let (nonce, source_port) = ports.take();
-    // On a host network the port may belong to somebody else.
-    let own_ports =
-        matches!(resolved.from, VantagePoint::Pod(_)) && resolved.transport == udn_model::words::Transport::Tcp;
     let shot = Shot {
-        nonce,
+        nonce: ports.nonce(),
         transport: resolved.transport,
         to: resolved.to,
         port: resolved.port,
-        source_port: own_ports.then_some(source_port),
+        source_port: (resolved.transport == Transport::Tcp).then(|| ports.port()),
         timeout,
     };
     Planned { cell, resolved, shot }
