@@ -18,8 +18,9 @@ use udn_model::plan::Environment;
 use udn_model::words::Family;
 
 use crate::error::{Error, innermost};
-use crate::names::{EXTERNAL, VANTAGE_LABEL};
+use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
+use crate::services;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ pub(crate) struct Survey {
     pub(crate) nodes: Vec<NodeInfo>,
     /// The pod outside of the cluster.
     pub(crate) external: Option<Pod>,
+    /// ClusterIPs of the API server's service.
+    pub(crate) api_server: Vec<IpAddr>,
 }
 
 /// Makes a client.
@@ -130,12 +133,13 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
+        services::api_server(objects),
     );
     versions.extend(plugin);
     let external = external?;
@@ -150,7 +154,11 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
         features.insert(Feature::TwoNodes);
     }
     features.insert(Feature::HostNetworkPods);
-    Ok(Survey { context, versions, environment: Environment { features, families: families? }, nodes, external })
+    if balances_load(client, external.as_ref()).await {
+        features.insert(Feature::LoadBalancers);
+    }
+    let environment = Environment { features, families: families? };
+    Ok(Survey { context, versions, environment, nodes, external, api_server: api_server? })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {
@@ -224,6 +232,15 @@ async fn external(client: &Client) -> Result<Option<Pod>, Error> {
     let list = list.map_err(|error| Error::api("look for a vantage point outside the cluster", error))?;
     let running = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     Ok(list.items.into_iter().find(running))
+}
+
+/// Whether services of type LoadBalancer get addresses: MetalLB is there, or whoever placed the external vantage point
+/// says so by a label on it.
+async fn balances_load(client: &Client, external: Option<&Pod>) -> bool {
+    let said = external.is_some_and(|pod| pod.labels().contains_key(LOAD_BALANCERS_LABEL));
+    let groups =
+        async || client.list_api_groups().await.is_ok_and(|list| list.groups.iter().any(|group| group.name == METALLB));
+    said || groups().await
 }
 
 async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {

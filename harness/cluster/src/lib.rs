@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod connect;
 pub mod error;
 mod evidence;
+mod external;
 mod inject;
 mod kinds;
 pub mod names;
@@ -34,6 +35,7 @@ mod objects;
 mod pods;
 mod probes;
 mod provision;
+mod services;
 mod view;
 mod world;
 

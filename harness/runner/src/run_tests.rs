@@ -56,7 +56,7 @@ fn probe(id: &str, rule: &str, from: &str, to: &str, transport: Transport, expec
 
 fn open(id: &str, from: &str, to: &str, transport: Transport) -> PlannedCell {
     let rule = if from == to { "control/listener-works" } else { "isolation/same-network-open" };
-    probe(id, rule, from, to, transport, Expectation::Open { reach: Reach::Pod(pod(to)) })
+    probe(id, rule, from, to, transport, Expectation::open(Reach::Pod(pod(to))))
 }
 
 fn closed(id: &str, transport: Transport) -> PlannedCell {
@@ -313,8 +313,8 @@ async fn wrong_peers_fail() {
 
 #[tokio::test(start_paused = true)]
 async fn overlapping_addresses_reach_the_own_network() {
-    let holder = |network: &str| Expectation::Open {
-        reach: Reach::HolderIn(NetworkId::Udn { namespace: network.into(), name: "net".into() }),
+    let holder = |network: &str| {
+        Expectation::open(Reach::HolderIn(NetworkId::Udn { namespace: network.into(), name: "net".into() }))
     };
     let overlap = "isolation/overlap-coexists";
     let cells = || {
@@ -490,7 +490,7 @@ async fn what_an_action_closes_may_take_its_time(#[case] was_open: bool, #[case]
     };
     let mut cells = matrix(Transport::Tcp);
     if was_open {
-        cells[2].cell.expectation = Expectation::Open { reach: Reach::Pod(pod("green/a")) };
+        cells[2].cell.expectation = Expectation::open(Reach::Pod(pod("green/a")));
     } else {
         cells.remove(2);
     }
@@ -595,7 +595,7 @@ async fn worlds_are_shared_unless_exclusive_and_live_side_by_side() {
 async fn what_is_kept(#[case] keep: Keep, #[case] removed: usize) {
     let mut plan = many_worlds();
     // One cell of one exclusive world cannot hold.
-    let wrong = Expectation::Open { reach: Reach::Pod(pod("green/a")) };
+    let wrong = Expectation::open(Reach::Pod(pod("green/a")));
     plan.scenarios[5].phases[0].cells[2].cell.expectation = wrong;
     let options = Options { keep, ..Options::default() };
     let ran = execute(Fake::new(healthy), plan, options, CancellationToken::new()).await;
