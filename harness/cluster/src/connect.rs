@@ -76,6 +76,7 @@ pub(crate) struct Survey {
 /// What is wrong with the kubeconfig.
 pub(crate) async fn client(connect: &Connect) -> Result<(Client, String, String), Error> {
     let (mut config, context) = config(connect).await?;
+    without_proxy_on_loopback(&mut config);
     let address = config.cluster_url.to_string();
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT_NAME)));
     config.connect_timeout = Some(FIRST_ANSWER);
@@ -112,6 +113,15 @@ async fn config(connect: &Connect) -> Result<(Config, String), Error> {
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
     Ok((config.map_err(|error| Error::Kubeconfig(Box::new(error)))?, context))
+}
+
+/// No proxy of the environment leads to this machine's own loopback, where the lab serves its API: kubectl knows that,
+/// the client does not.
+fn without_proxy_on_loopback(config: &mut Config) {
+    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
+    if host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        config.proxy_url = None;
+    }
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, Error> {
@@ -347,6 +357,19 @@ mod tests {
     async fn what_is_no_kubeconfig_is_said() {
         let (_directory, connect) = kubeconfig("{ not: [yaml");
         assert!(client(&connect).await.err().unwrap().to_string().starts_with("kubeconfig cannot be used"));
+    }
+
+    #[rstest]
+    #[case("https://127.0.0.1:6443", false)]
+    #[case("https://localhost:6443", false)]
+    #[case("https://[::1]:6443", false)]
+    #[case("https://10.0.0.1:6443", true)]
+    #[case("https://api.example.org", true)]
+    fn no_proxy_leads_to_loopback(#[case] server: &str, #[case] kept: bool) {
+        let mut config = Config::new(server.parse().unwrap());
+        config.proxy_url = Some("http://proxy.example.org:3128".parse().unwrap());
+        without_proxy_on_loopback(&mut config);
+        assert_eq!(config.proxy_url.is_some(), kept);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@
 //! | [`names`] | labels, prefixes, paths: everything by which a run's objects are told |
 //! | [`cluster`] | [`Kube`]: worlds and what they share |
 //! | [`cleanup`] | finds and removes what runs left behind |
+//! | [`rate`] | how many probes a second one agent makes |
 //!
 //! Inside: `objects` applies, reads and deletes any kind, `kinds` finds out how the API server serves it, `pods` watches
 //! the pods of a world, `inject` makes fixtures runnable here, `provision` makes a world, `act` performs actions, `claims`
@@ -34,6 +35,7 @@ mod objects;
 mod pods;
 mod probes;
 mod provision;
+pub mod rate;
 mod view;
 mod world;
 
