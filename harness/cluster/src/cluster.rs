@@ -23,7 +23,7 @@ use crate::nodes::{Outposts, Plan};
 use crate::objects::Objects;
 use crate::pods::PodWatch;
 use crate::provision;
-use crate::world::{KubeWorld, Setup, Traces};
+use crate::world::{KubeWorld, Setup, Station, Traces};
 
 /// How long pods may take to get ready where nothing else is said: the first pull of an image included.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
@@ -121,6 +121,10 @@ impl Kube {
     /// What could not be removed.
     pub async fn cleanup(&self, run: Option<&str>) -> Result<Cleaned, Error> {
         cleanup::by_label(&self.objects, run).await
+    }
+
+    pub(crate) async fn external_station(&self) -> Result<Arc<Station>, String> {
+        self.outposts.external().await
     }
 
     fn traces_of(&self, instance: &str) -> Arc<Traces> {

@@ -21,6 +21,7 @@ use crate::error::{Error, innermost};
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::services;
+use crate::proxy;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -79,6 +80,10 @@ pub(crate) struct Survey {
 /// What is wrong with the kubeconfig.
 pub(crate) async fn client(connect: &Connect) -> Result<(Client, String, String), Error> {
     let (mut config, context) = config(connect).await?;
+    proxy::forget_where_not_meant(&mut config);
+    if let Some(proxy) = &config.proxy_url {
+        return Err(Error::Proxy { address: config.cluster_url.to_string(), proxy: proxy.to_string() });
+    }
     let address = config.cluster_url.to_string();
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT_NAME)));
     config.connect_timeout = Some(FIRST_ANSWER);
@@ -103,24 +108,24 @@ async fn config(connect: &Connect) -> Result<(Config, String), Error> {
                 let config = Config::incluster().map_err(|_| Error::NoKubeconfig)?;
                 return Ok((config, "in-cluster".into()));
             }
-            Err(other) => return Err(Error::Kubeconfig(Box::new(other))),
+            Err(other) => return Err(Error::kubeconfig(None, &other)),
         },
     };
     let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let context = connect.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
     if !known.contains(&context) {
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-        return Err(Error::Context { context, known });
+        return Err(if context.is_empty() { Error::NoContext { known } } else { Error::Context { context, known } });
     }
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    Ok((config.map_err(|error| Error::Kubeconfig(Box::new(error)))?, context))
+    Ok((config.map_err(|error| Error::kubeconfig(connect.kubeconfig.as_deref(), &error))?, context))
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, Error> {
     Kubeconfig::read_from(path).map_err(|error| match error {
         KubeconfigError::ReadConfig(source, path) => Error::KubeconfigFile { path, source },
-        other => Error::Kubeconfig(Box::new(other)),
+        other => Error::kubeconfig(Some(path), &other),
     })
 }
 
@@ -362,8 +367,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_kubeconfig_is_said() {
-        let (_directory, connect) = kubeconfig("{ not: [yaml");
-        assert!(client(&connect).await.err().unwrap().to_string().starts_with("kubeconfig cannot be used"));
+        let (directory, connect) = kubeconfig("{ not: [yaml");
+        let error = client(&connect).await.err().unwrap().to_string();
+        let path = directory.path().join("config");
+        assert!(error.starts_with(&format!("kubeconfig {} cannot be used: ", path.display())), "{error}");
+        assert!(error.contains("line 1") && !error.contains('\n'), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_without_a_current_context_says_which_there_are() {
+        let (_directory, connect) = kubeconfig(&ONE.replace("current-context: one\n", ""));
+        let error = client(&connect).await.err().unwrap().to_string();
+        assert_eq!(error, "kubeconfig has no current context; choose one with --context: it has one");
     }
 
     #[tokio::test]

@@ -263,7 +263,7 @@ async fn listen(station: &Station, identity: &str) -> Result<BTreeMap<Transport,
 }
 
 /// Listens on a port that nobody else has on that host.
-async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &str) -> Result<u16, AgentError> {
+pub(crate) async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &str) -> Result<u16, AgentError> {
     let mut last = AgentError::Failed("no port was tried".into());
     for _ in 0..DRAWS {
         let port = rand::rng().random_range(PORTS);

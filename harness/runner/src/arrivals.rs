@@ -17,6 +17,9 @@ use crate::resolve::Lookout;
 /// How long an agent is waited for when asked what arrived: a stream that was cut has to be attached to again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// The same for an agent that was waited for in vain: many rounds may still want to hear from it.
+const ASK_AGAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What arrived at the targets of a phase.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
@@ -44,7 +47,7 @@ impl Sightings {
     /// Notes where to begin. A target whose agent is not there yet is read from its beginning later.
     pub(crate) async fn begin(&mut self, world: &dyn World, targets: HashSet<Target>) {
         let new: Vec<Target> = targets.into_iter().filter(|target| !self.seen.contains_key(target)).collect();
-        let answers = join_all(new.iter().map(|target| ask(world, target, None))).await;
+        let answers = join_all(new.iter().map(|target| ask(world, target, None, ASK_TIMEOUT))).await;
         for (target, answer) in new.into_iter().zip(answers) {
             let mark = answer.map_or(0, |arrivals| arrivals.mark);
             self.seen.insert(target, Seen { mark, ..Seen::default() });
@@ -53,11 +56,16 @@ impl Sightings {
 
     /// Reads what arrived at these targets up to now.
     pub(crate) async fn read(&mut self, world: &dyn World, targets: HashSet<Target>) {
-        let questions: Vec<(Target, u64)> =
-            targets.into_iter().map(|target| (target.clone(), self.seen.entry(target).or_default().mark)).collect();
-        let answers = join_all(questions.iter().map(|(target, mark)| ask(world, target, Some(*mark)))).await;
+        let question = |target: Target| {
+            let seen = self.seen.entry(target.clone()).or_default();
+            let patience = if seen.trouble.is_some() { ASK_AGAIN_TIMEOUT } else { ASK_TIMEOUT };
+            (target, seen.mark, patience)
+        };
+        let questions: Vec<(Target, u64, Duration)> = targets.into_iter().map(question).collect();
+        let asked = questions.iter().map(|(target, mark, patience)| ask(world, target, Some(*mark), *patience));
+        let answers = join_all(asked).await;
         let now = Instant::now();
-        for ((target, _), answer) in questions.into_iter().zip(answers) {
+        for ((target, ..), answer) in questions.into_iter().zip(answers) {
             let seen = self.seen.entry(target).or_default();
             match answer {
                 Ok(arrivals) => seen.take(arrivals, now),
@@ -174,11 +182,11 @@ impl Seen {
     }
 }
 
-async fn ask(world: &dyn World, target: &Target, since: Option<u64>) -> Result<Arrivals, Trouble> {
-    match timeout(ASK_TIMEOUT, world.arrivals(target, since)).await {
+async fn ask(world: &dyn World, target: &Target, since: Option<u64>, patience: Duration) -> Result<Arrivals, Trouble> {
+    match timeout(patience, world.arrivals(target, since)).await {
         Ok(answer) => answer,
         Err(_) => {
-            Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", ASK_TIMEOUT.as_secs())))
+            Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", patience.as_secs())))
         }
     }
 }

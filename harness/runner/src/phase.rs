@@ -106,20 +106,24 @@ pub(crate) async fn run(
     outline
 }
 
-/// Ends a phase without doing anything.
+/// Ends a phase without doing anything, though it has cells to try.
 pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, why: &str) -> Outline {
+    end(shared, name, planned, Some(why))
+}
+
+/// Ends a phase that has no cell to try.
+pub(crate) fn pass_over(shared: &Shared, name: Name<'_>, planned: &PlannedPhase) -> Outline {
+    end(shared, name, planned, None)
+}
+
+fn end(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, error: Option<&str>) -> Outline {
     let mut outline = Outline::default();
     for cell in &planned.cells {
         match &cell.skip {
             Some(reason) => skip(shared, &cell.cell, reason, &mut outline.counts),
             None => {
-                finish(
-                    shared,
-                    &cell.cell,
-                    (Verdict::Error, format!("not judged: {why}"), None),
-                    vec![],
-                    Evidence::default(),
-                );
+                let reason = format!("not judged: {}", error.unwrap_or("nothing was left to try"));
+                finish(shared, &cell.cell, (Verdict::Error, reason, None), vec![], Evidence::default());
                 outline.counts.add(Verdict::Error);
             }
         }
@@ -130,7 +134,7 @@ pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, w
         phase: name.phase.into(),
         counts: outline.counts,
         duration_ms: 0,
-        error: Some(why.into()),
+        error: error.map(str::to_owned),
     });
     outline
 }
