@@ -5,6 +5,7 @@
 //! `double_entry` fails where the oracle disagrees with them.
 
 mod addressing;
+mod admission;
 mod isolation;
 mod objects;
 mod phases;

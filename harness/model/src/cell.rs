@@ -339,6 +339,14 @@ pub enum Feature {
     TwoNodes,
     /// Pods in the host network may be created.
     HostNetworkPods,
+    /// CUDNs have a field for the transport without overlay.
+    NoOverlay,
+    /// CUDNs have a field for EVPN.
+    Evpn,
+    /// `VTEP` objects.
+    Vteps,
+    /// `ClusterNetworkConnect` objects.
+    NetworkConnects,
 }
 
 impl Feature {
@@ -358,6 +366,10 @@ impl Feature {
             }
             Self::TwoNodes => "the cluster has fewer than two schedulable nodes",
             Self::HostNetworkPods => "host-network pods may not be created",
+            Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
+            Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
+            Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
+            Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
         }
     }
 }
