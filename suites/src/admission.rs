@@ -19,9 +19,6 @@ const RULE: &str = "objects/admission";
 /// The namespace of what needs one.
 const NAMESPACE: &str = "admission";
 
-/// An answer is what it is: nothing to wait for.
-const ANSWERS_WITHIN_S: u32 = 1;
-
 /// Objects of which the same is promised: the row of the catalog, and the name.
 struct Group {
     /// What a refusal says; `None`: accepted.
@@ -163,7 +160,7 @@ fn ask(fixtures: &Fixtures, changed: bool, areas: &[&Area]) -> Result<Phase, Fix
     }
     let (name, action) =
         if changed { ("changed", Action::TryChange(manifests)) } else { ("created", Action::TryCreate(manifests)) };
-    Ok(Phase { settle_within_s: ANSWERS_WITHIN_S, ..phase(name, vec![action], claims) })
+    Ok(phase(name, vec![action], claims))
 }
 
 #[cfg(test)]
