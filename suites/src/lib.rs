@@ -5,6 +5,7 @@
 //! `double_entry` fails where the oracle disagrees with them.
 
 mod addressing;
+mod admission;
 mod egress;
 mod isolation;
 mod objects;

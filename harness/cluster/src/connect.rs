@@ -20,8 +20,8 @@ use udn_model::words::Family;
 use crate::error::{Error, innermost};
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
-use crate::services;
 use crate::proxy;
+use crate::services;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -259,11 +259,21 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         objects.api(&object).await.is_ok()
     };
     let mut features = BTreeSet::new();
-    let (udn, cudn, nad) = tokio::join!(
+    let (fields, udn, cudn, nad, vtep, connect) = tokio::join!(
+        transport_fields(objects),
         serves("k8s.ovn.org/v1", "UserDefinedNetwork"),
         serves("k8s.ovn.org/v1", "ClusterUserDefinedNetwork"),
         serves("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition"),
+        serves("k8s.ovn.org/v1", "VTEP"),
+        serves("k8s.ovn.org/v1", "ClusterNetworkConnect"),
     );
+    features.extend(fields);
+    if vtep {
+        features.insert(Feature::Vteps);
+    }
+    if connect {
+        features.insert(Feature::NetworkConnects);
+    }
     if udn && cudn {
         features.insert(Feature::UserDefinedNetworks);
     }
@@ -271,6 +281,26 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         features.insert(Feature::MultiHoming);
     }
     features
+}
+
+/// Transports that CUDNs can ask for, by the fields that their definition has: older releases lack them.
+async fn transport_fields(objects: &Objects) -> Vec<Feature> {
+    let definition = Real {
+        api_version: "apiextensions.k8s.io/v1".into(),
+        kind: "CustomResourceDefinition".into(),
+        namespace: None,
+        name: "clusteruserdefinednetworks.k8s.ovn.org".into(),
+    };
+    let Ok(Some(definition)) = objects.get(&definition).await else { return Vec::new() };
+    let versions = definition["spec"]["versions"].as_array();
+    let served = versions.into_iter().flatten().find(|version| version["name"] == "v1");
+    let network = served
+        .and_then(|version| version.pointer("/schema/openAPIV3Schema/properties/spec/properties/network/properties"));
+    let has = |field: &str| network.is_some_and(|fields| fields.get(field).is_some());
+    [("noOverlay", Feature::NoOverlay), ("evpn", Feature::Evpn)]
+        .into_iter()
+        .filter_map(|(field, feature)| has(field).then_some(feature))
+        .collect()
 }
 
 async fn default_attachment(objects: &Objects) -> bool {

@@ -36,9 +36,9 @@ mod objects;
 mod pods;
 mod probes;
 mod provision;
-mod services;
 mod proxy;
 pub mod rate;
+mod services;
 mod view;
 mod world;
 

@@ -432,6 +432,14 @@ pub enum Feature {
     HostNetworkPods,
     /// Services of type LoadBalancer get addresses.
     LoadBalancers,
+    /// CUDNs have a field for the transport without overlay.
+    NoOverlay,
+    /// CUDNs have a field for EVPN.
+    Evpn,
+    /// `VTEP` objects.
+    Vteps,
+    /// `ClusterNetworkConnect` objects.
+    NetworkConnects,
 }
 
 impl Feature {
@@ -454,6 +462,10 @@ impl Feature {
             Self::LoadBalancers => {
                 "nothing gives services of type LoadBalancer an address, or nobody says which node announces it (events `nodeAssigned`)"
             }
+            Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
+            Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
+            Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
+            Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
         }
     }
 }

@@ -191,6 +191,8 @@ rules! {
         "The primary-network label cannot be added to or removed from a namespace; without it a primary UDN is not ready; with it but no network, pods wait."
     "objects/second-primary" [Tested] "LIFE-08, LIFE-17":
         "A second primary network in a namespace is refused."
+    "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
+        "Invalid objects are refused at admission with the reason, valid ones are accepted."
 
     "control/vantage-point-works" [Harness] "":
         "A vantage point that is refused something reaches something else over the same transport and family."

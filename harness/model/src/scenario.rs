@@ -83,6 +83,11 @@ pub enum Action {
     Apply(Vec<serde_json::Value>),
     /// As [`Action::Apply`], but waits for nothing: the matrix says what must come of it, a refusal included.
     Submit(Vec<serde_json::Value>),
+    /// Asks, without doing it, whether these objects would be created as they are (a dry run, no field unknown to its kind).
+    /// The answer is for the matrix to judge.
+    TryCreate(Vec<serde_json::Value>),
+    /// As [`Action::TryCreate`], of changes to objects that are there.
+    TryChange(Vec<serde_json::Value>),
     /// Asks for deletion and waits for nothing.
     Delete(ObjectRef),
     /// Asks for deletion and waits until the object is gone.
