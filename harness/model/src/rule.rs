@@ -176,6 +176,17 @@ rules! {
     "services/default-untouched" [Inferred] "":
         "Pods and nodes of the default network reach default-network services by every address: user defined networks take nothing from them."
 
+    "policy/deny-ingress" [Tested] "POL-01..03":
+        "Deny-all ingress cuts every path to the selected pods on their network addresses, and only those."
+    "policy/deny-egress" [Inferred] "":
+        "Deny-all egress cuts every path from the selected pods, DNS and the API server included unless allowed."
+    "policy/allow-rules" [Tested, Inferred] "POL-06, POL-07, WKS-20":
+        "Allow rules by podSelector, namespaceSelector, ipBlock with except, port, named port, port range and protocol do exactly what they say."
+    "policy/no-cross-network" [Workshop] "WKS-20, POL-X-01":
+        "Peers are evaluated inside the network: a rule that selects pods of another network opens nothing."
+    "policy/removal" [Inferred] "":
+        "Removing a policy restores what it cut; the time to enforce and to restore is measured."
+
     "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
         "A UDN pod reaches an external server; the server sees the address of the pod's node."
     "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":

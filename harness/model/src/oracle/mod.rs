@@ -5,8 +5,11 @@
 
 mod egress;
 mod isolation;
+mod policy;
 mod services;
 
+#[cfg(test)]
+mod policy_properties;
 #[cfg(test)]
 mod properties;
 
@@ -55,6 +58,10 @@ pub struct Wire {
 /// # Errors
 /// [`Undefined`] where no rule speaks of it.
 pub fn expect(world: &World, from: &VantagePoint, to: &Target, wire: Wire) -> Result<Expected, Undefined> {
+    policy::apply(world, from, to, wire, without_policies(world, from, to, wire)?)
+}
+
+fn without_policies(world: &World, from: &VantagePoint, to: &Target, wire: Wire) -> Result<Expected, Undefined> {
     match to {
         Target::Node(slot) => egress::to_host(world, from, *slot, wire),
         Target::External => egress::to_outside(world, from, wire),

@@ -1,6 +1,8 @@
-//! Namespaces, networks, pods and services, read from plain manifests. No cluster is needed to know what a world contains.
+//! Namespaces, networks, pods, services and policies, read from plain manifests. No cluster is needed to know what a world contains.
 
+mod policy;
 mod read;
+mod selector;
 mod service;
 
 use std::collections::BTreeMap;
@@ -11,11 +13,15 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::policy::{Membership, Peer, Policy, PolicyPort, PolicyRule, Ports, Whereabouts};
+pub use self::selector::Selector;
 pub use self::service::{Service, ServicePort, ServiceRef, TargetPort};
 use crate::words::{Family, Role, Topology, Transport};
 
 /// The label that makes a namespace fit for a primary network; fixed at the namespace's creation.
 pub const PRIMARY_LABEL: &str = "k8s.ovn.org/primary-user-defined-network";
+/// The label that the API server puts on every namespace: its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The pod annotation that attaches secondary networks.
 pub const NETWORKS_ANNOTATION: &str = "k8s.v1.cni.cncf.io/networks";
 /// The pod annotation that asks for addresses on the primary network.
@@ -184,7 +190,7 @@ pub struct Requested {
 /// A provisioned set of fixtures, as declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
-    /// Namespaces and their labels.
+    /// Namespaces and their labels, the one with their name included.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Networks.
     pub networks: Vec<Network>,
@@ -192,6 +198,8 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// Services.
     pub services: Vec<Service>,
+    /// NetworkPolicies.
+    pub policies: Vec<Policy>,
 }
 
 /// A manifest that cannot be a part of a world.
@@ -205,16 +213,17 @@ pub struct WorldError {
 }
 
 impl World {
-    /// Reads namespaces, networks, pods and services; other kinds are left alone.
+    /// Reads namespaces, networks, pods, services and policies; other kinds are left alone.
     ///
     /// # Errors
     /// A field that the world needs is missing or has a value that cannot be read.
     pub fn from_manifests(manifests: &[Value]) -> Result<Self, WorldError> {
         let mut world = Self::default();
         for manifest in of_kind(manifests, "Namespace") {
-            world
-                .namespaces
-                .insert(text(manifest, "/metadata/name")?.to_owned(), string_map(&manifest["metadata"]["labels"]));
+            let name = text(manifest, "/metadata/name")?.to_owned();
+            let mut labels = string_map(&manifest["metadata"]["labels"]);
+            labels.insert(NAME_LABEL.into(), name.clone());
+            world.namespaces.insert(name, labels);
         }
         for manifest in manifests {
             match manifest["kind"].as_str() {
@@ -229,6 +238,9 @@ impl World {
         }
         for manifest in of_kind(manifests, "Service") {
             world.services.push(service::read(manifest)?);
+        }
+        for manifest in of_kind(manifests, "NetworkPolicy") {
+            world.policies.push(policy::read(manifest)?);
         }
         Ok(world)
     }

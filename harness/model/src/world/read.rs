@@ -1,5 +1,6 @@
 //! One reader per kind.
 
+use super::selector::Selector;
 use super::{
     Attachment, BTreeMap, DEFAULT_NETWORK_ANNOTATION, IpNet, NETWORKS_ANNOTATION, NODE_LABEL, Network, NetworkId,
     OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, Requested, Role, Subnet, Topology, Transport, Value, World,
@@ -17,13 +18,9 @@ pub(super) fn cudn(
     namespaces: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> Result<Network, WorldError> {
     let id = NetworkId::Cudn { name: text(manifest, "/metadata/name")?.to_owned() };
-    let selector = &manifest["spec"]["namespaceSelector"];
-    let mut members = Vec::new();
-    for (name, labels) in namespaces {
-        if selects(selector, name, labels).map_err(|why| problem(manifest, why))? {
-            members.push(name.clone());
-        }
-    }
+    let selector = Selector::read(&manifest["spec"]["namespaceSelector"]).map_err(|why| problem(manifest, why))?;
+    let members =
+        namespaces.iter().filter(|(_, labels)| selector.selects(labels)).map(|(name, _)| name.clone()).collect();
     network(manifest, "/spec/network", id, members)
 }
 
@@ -172,33 +169,4 @@ fn request(manifest: &Value, element: &Value) -> Result<Requested, WorldError> {
 
 fn net(manifest: &Value, text: &str) -> Result<IpNet, WorldError> {
     text.parse().map_err(|_| problem(manifest, format!("`{text}` is not a CIDR")))
-}
-
-/// A label selector on namespaces, `kubernetes.io/metadata.name` included.
-fn selects(selector: &Value, name: &str, labels: &BTreeMap<String, String>) -> Result<bool, String> {
-    let value = |key: &str| {
-        if key == "kubernetes.io/metadata.name" { Some(name) } else { labels.get(key).map(String::as_str) }
-    };
-    let exact = string_map(&selector["matchLabels"]).iter().all(|(key, want)| value(key) == Some(want));
-    let mut all = exact;
-    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
-        let key = expression["key"].as_str().unwrap_or_default();
-        let among = || {
-            expression["values"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|v| v.as_str() == value(key) && value(key).is_some())
-        };
-        all &= match expression["operator"].as_str() {
-            Some("In") => among(),
-            Some("NotIn") => !among(),
-            Some("Exists") => value(key).is_some(),
-            Some("DoesNotExist") => value(key).is_none(),
-            other => {
-                return Err(format!("namespaceSelector operator {other:?} is not In, NotIn, Exists or DoesNotExist"));
-            }
-        };
-    }
-    Ok(all)
 }
