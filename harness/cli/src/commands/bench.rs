@@ -147,8 +147,10 @@ async fn rate(lab: &Lab) -> Result<Rate, Failure> {
 
 /// A run in a process of its own, as a user starts it.
 async fn run(filters: &[String]) -> Result<(Speed, Peak), Failure> {
-    // Below the cache: nothing lies anywhere else if this is killed.
-    let out = tempfile::tempdir_in(udn_lab::default_folder())
+    // Among the labs, by a name by which the next lab knows whose it was, and removes it if this is killed.
+    let out = tempfile::Builder::new()
+        .prefix(&format!("run-{}-bench-", std::process::id()))
+        .tempdir_in(udn_lab::default_folder().join("labs"))
         .context("cannot make a folder for a run's reports")
         .map_err(Failure::setup)?;
     let child = Command::new("/proc/self/exe")
