@@ -155,6 +155,7 @@ impl Kube {
             uploads: self.uploads.clone(),
             session: self.session,
             traces: self.traces_of(instance),
+            api_server: self.survey.api_server.clone(),
         });
         let manifests = spec.manifests.iter().map(|manifest| world.inject(manifest)).collect::<Result<Vec<_>, _>>()?;
         let told = |line: String| {
@@ -169,7 +170,14 @@ impl Kube {
                 told(format!("no vantage points in host networks: {why}"));
             }
         };
-        let (made, ()) = tokio::join!(provision::make(&world, &manifests, told), nodes);
+        let outside = async {
+            if self.outposts.has_outside()
+                && let Err(why) = self.outposts.external().await
+            {
+                told(format!("no vantage point outside of the cluster: {why}"));
+            }
+        };
+        let (made, (), ()) = tokio::join!(provision::make(&world, &manifests, told), nodes, outside);
         made.map(|()| world)
     }
 }

@@ -18,9 +18,10 @@ use udn_model::plan::Environment;
 use udn_model::words::Family;
 
 use crate::error::{Error, innermost};
-use crate::names::{EXTERNAL, VANTAGE_LABEL};
+use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::proxy;
+use crate::services;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ pub(crate) struct Survey {
     pub(crate) nodes: Vec<NodeInfo>,
     /// The pod outside of the cluster.
     pub(crate) external: Option<Pod>,
+    /// ClusterIPs of the API server's service.
+    pub(crate) api_server: Vec<IpAddr>,
 }
 
 /// Makes a client.
@@ -135,12 +138,13 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
+        services::api_server(objects),
     );
     versions.extend(plugin);
     let external = external?;
@@ -155,7 +159,11 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
         features.insert(Feature::TwoNodes);
     }
     features.insert(Feature::HostNetworkPods);
-    Ok(Survey { context, versions, environment: Environment { features, families: families? }, nodes, external })
+    if balances_load(client, external.as_ref()).await {
+        features.insert(Feature::LoadBalancers);
+    }
+    let environment = Environment { features, families: families? };
+    Ok(Survey { context, versions, environment, nodes, external, api_server: api_server? })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {
@@ -231,6 +239,15 @@ async fn external(client: &Client) -> Result<Option<Pod>, Error> {
     Ok(list.items.into_iter().find(running))
 }
 
+/// Whether services of type LoadBalancer get addresses: MetalLB is there, or whoever placed the external vantage point
+/// says so by a label on it.
+async fn balances_load(client: &Client, external: Option<&Pod>) -> bool {
+    let said = external.is_some_and(|pod| pod.labels().contains_key(LOAD_BALANCERS_LABEL));
+    let groups =
+        async || client.list_api_groups().await.is_ok_and(|list| list.groups.iter().any(|group| group.name == METALLB));
+    said || groups().await
+}
+
 async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
     let serves = async |api_version: &str, kind: &str| {
         let object = Real {
@@ -242,11 +259,21 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         objects.api(&object).await.is_ok()
     };
     let mut features = BTreeSet::new();
-    let (udn, cudn, nad) = tokio::join!(
+    let (fields, udn, cudn, nad, vtep, connect) = tokio::join!(
+        transport_fields(objects),
         serves("k8s.ovn.org/v1", "UserDefinedNetwork"),
         serves("k8s.ovn.org/v1", "ClusterUserDefinedNetwork"),
         serves("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition"),
+        serves("k8s.ovn.org/v1", "VTEP"),
+        serves("k8s.ovn.org/v1", "ClusterNetworkConnect"),
     );
+    features.extend(fields);
+    if vtep {
+        features.insert(Feature::Vteps);
+    }
+    if connect {
+        features.insert(Feature::NetworkConnects);
+    }
     if udn && cudn {
         features.insert(Feature::UserDefinedNetworks);
     }
@@ -254,6 +281,26 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         features.insert(Feature::MultiHoming);
     }
     features
+}
+
+/// Transports that CUDNs can ask for, by the fields that their definition has: older releases lack them.
+async fn transport_fields(objects: &Objects) -> Vec<Feature> {
+    let definition = Real {
+        api_version: "apiextensions.k8s.io/v1".into(),
+        kind: "CustomResourceDefinition".into(),
+        namespace: None,
+        name: "clusteruserdefinednetworks.k8s.ovn.org".into(),
+    };
+    let Ok(Some(definition)) = objects.get(&definition).await else { return Vec::new() };
+    let versions = definition["spec"]["versions"].as_array();
+    let served = versions.into_iter().flatten().find(|version| version["name"] == "v1");
+    let network = served
+        .and_then(|version| version.pointer("/schema/openAPIV3Schema/properties/spec/properties/network/properties"));
+    let has = |field: &str| network.is_some_and(|fields| fields.get(field).is_some());
+    [("noOverlay", Feature::NoOverlay), ("evpn", Feature::Evpn)]
+        .into_iter()
+        .filter_map(|(field, feature)| has(field).then_some(feature))
+        .collect()
 }
 
 async fn default_attachment(objects: &Objects) -> bool {

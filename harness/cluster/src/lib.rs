@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod connect;
 pub mod error;
 mod evidence;
+mod external;
 mod inject;
 mod kinds;
 pub mod names;
@@ -37,6 +38,7 @@ mod probes;
 mod provision;
 mod proxy;
 pub mod rate;
+mod services;
 mod view;
 mod world;
 

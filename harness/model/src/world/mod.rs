@@ -1,6 +1,7 @@
-//! Namespaces, networks and pods, read from plain manifests. No cluster is needed to know what a world contains.
+//! Namespaces, networks, pods and services, read from plain manifests. No cluster is needed to know what a world contains.
 
 mod read;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::service::{Service, ServicePort, ServiceRef, TargetPort};
 use crate::words::{Family, Role, Topology, Transport};
 
 /// The label that makes a namespace fit for a primary network; fixed at the namespace's creation.
@@ -145,8 +147,12 @@ pub struct Pod {
     pub pod: PodRef,
     /// Slot of the node it is placed on.
     pub node: u8,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// What its agent listens on.
     pub listens: Vec<(Transport, u16)>,
+    /// Those of its ports that have names.
+    pub named_ports: BTreeMap<(Transport, String), u16>,
     /// Its primary network; `None`: the cluster default network.
     pub primary: Option<NetworkId>,
     /// Its secondary networks, in order: `net1`, `net2` …
@@ -184,6 +190,8 @@ pub struct World {
     pub networks: Vec<Network>,
     /// Pods.
     pub pods: Vec<Pod>,
+    /// Services.
+    pub services: Vec<Service>,
 }
 
 /// A manifest that cannot be a part of a world.
@@ -197,7 +205,7 @@ pub struct WorldError {
 }
 
 impl World {
-    /// Reads namespaces, networks and pods; other kinds are left alone.
+    /// Reads namespaces, networks, pods and services; other kinds are left alone.
     ///
     /// # Errors
     /// A field that the world needs is missing or has a value that cannot be read.
@@ -219,6 +227,9 @@ impl World {
             let pod = read::pod(manifest, &world)?;
             world.pods.push(pod);
         }
+        for manifest in of_kind(manifests, "Service") {
+            world.services.push(service::read(manifest)?);
+        }
         Ok(world)
     }
 
@@ -232,6 +243,12 @@ impl World {
     #[must_use]
     pub fn pod(&self, pod: &PodRef) -> Option<&Pod> {
         self.pods.iter().find(|candidate| candidate.pod == *pod)
+    }
+
+    /// The service of these names.
+    #[must_use]
+    pub fn service(&self, service: &ServiceRef) -> Option<&Service> {
+        self.services.iter().find(|candidate| candidate.service == *service)
     }
 
     /// The primary network of a namespace's pods; `None`: the cluster default network.

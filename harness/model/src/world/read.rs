@@ -80,6 +80,7 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
     let node =
         node.ok_or_else(|| problem(manifest, format!("label {NODE_LABEL} must be a node slot such as \"0\"")))?;
     let mut listens = Vec::new();
+    let mut named_ports = BTreeMap::new();
     let containers = manifest["spec"]["containers"].as_array();
     let probe = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER);
     let probe = probe.ok_or_else(|| problem(manifest, format!("needs a container named {PROBE_CONTAINER}")))?;
@@ -93,7 +94,11 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
             }
         };
         let number = port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
-        listens.push((transport, number.ok_or_else(|| problem(manifest, "containerPort must be a port number"))?));
+        let number = number.ok_or_else(|| problem(manifest, "containerPort must be a port number"))?;
+        listens.push((transport, number));
+        if let Some(name) = port["name"].as_str() {
+            named_ports.insert((transport, name.to_owned()), number);
+        }
     }
     let open_default_ports = annotations.get(OPEN_PORTS_ANNOTATION).map(|value| open_ports(value)).unwrap_or_default();
     let requested = match annotations.get(DEFAULT_NETWORK_ANNOTATION) {
@@ -106,7 +111,17 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
         secondary.push(attachment(manifest, world, &pod.namespace, &element)?);
     }
     let primary = world.primary_of(&pod.namespace).map(|network| network.id.clone());
-    Ok(Pod { pod, node, listens, primary, secondary, open_default_ports, requested: requested.unwrap_or_default() })
+    Ok(Pod {
+        pod,
+        node,
+        labels,
+        listens,
+        named_ports,
+        primary,
+        secondary,
+        open_default_ports,
+        requested: requested.unwrap_or_default(),
+    })
 }
 
 /// The annotation's value is YAML; the subset that fixtures use is JSON. What cannot be read opens nothing, as in

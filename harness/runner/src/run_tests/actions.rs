@@ -69,7 +69,7 @@ async fn what_an_action_closes_may_take_its_time(#[case] was_open: bool, #[case]
     };
     let mut cells = matrix(Transport::Tcp);
     if was_open {
-        cells[2].cell.expectation = Expectation::Open { reach: Reach::Pod(pod("green/a")) };
+        cells[2].cell.expectation = Expectation::open(Reach::Pod(pod("green/a")));
     } else {
         cells.remove(2);
     }

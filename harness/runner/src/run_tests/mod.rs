@@ -65,7 +65,7 @@ fn probe(id: &str, rule: &str, from: &str, to: &str, transport: Transport, expec
 
 fn open(id: &str, from: &str, to: &str, transport: Transport) -> PlannedCell {
     let rule = if from == to { "control/listener-works" } else { "isolation/same-network-open" };
-    probe(id, rule, from, to, transport, Expectation::Open { reach: Reach::Pod(pod(to)) })
+    probe(id, rule, from, to, transport, Expectation::open(Reach::Pod(pod(to))))
 }
 
 fn closed(id: &str, transport: Transport) -> PlannedCell {

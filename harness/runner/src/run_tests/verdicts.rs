@@ -161,8 +161,8 @@ async fn wrong_peers_fail() {
 
 #[tokio::test(start_paused = true)]
 async fn overlapping_addresses_reach_the_own_network() {
-    let holder = |network: &str| Expectation::Open {
-        reach: Reach::HolderIn(NetworkId::Udn { namespace: network.into(), name: "net".into() }),
+    let holder = |network: &str| {
+        Expectation::open(Reach::HolderIn(NetworkId::Udn { namespace: network.into(), name: "net".into() }))
     };
     let overlap = "isolation/overlap-coexists";
     let cells = || {

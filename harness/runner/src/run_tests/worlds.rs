@@ -84,7 +84,7 @@ async fn worlds_are_shared_unless_exclusive_and_live_side_by_side() {
 async fn what_is_kept(#[case] keep: Keep, #[case] removed: usize) {
     let mut plan = many_worlds();
     // One cell of one exclusive world cannot hold.
-    let wrong = Expectation::Open { reach: Reach::Pod(pod("green/a")) };
+    let wrong = Expectation::open(Reach::Pod(pod("green/a")));
     plan.scenarios[5].phases[0].cells[2].cell.expectation = wrong;
     let options = Options { keep, ..Options::default() };
     let ran = execute(Fake::new(healthy), plan, options, CancellationToken::new()).await;
