@@ -9,6 +9,7 @@ mod place;
 mod reporting;
 mod select;
 mod target;
+mod tied;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     if let Some(code) = udn_lab::internal(std::env::args_os()) {
         return code;
     }
-    let cli = Cli::parse();
+    let Some(args) = tied::tie(std::env::args_os().collect()) else { return ExitCode::FAILURE };
+    let cli = Cli::parse_from(args);
     log();
     match start(cli) {
         Ok(exit) => ExitCode::from(exit.code()),

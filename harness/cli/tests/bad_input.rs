@@ -223,10 +223,12 @@ fn an_old_open_vswitch_and_no_network_to_fetch_a_newer_one() {
 /// The fixtures, with one file changed.
 fn changed_fixtures(to: &Path, file: &str, from_text: &str, to_text: &str) {
     let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    for area in ["networks", "objects", "workloads"] {
-        fs::create_dir_all(to.join(area)).unwrap();
-        for entry in fs::read_dir(original.join(area)).unwrap().flatten() {
-            fs::copy(entry.path(), to.join(area).join(entry.file_name())).unwrap();
+    let areas = fs::read_dir(original).unwrap().map(|entry| entry.unwrap().path());
+    for area in areas.filter(|path| path.is_dir() && !path.ends_with("src")) {
+        let copy = to.join(area.file_name().unwrap());
+        fs::create_dir_all(&copy).unwrap();
+        for entry in fs::read_dir(area).unwrap().flatten() {
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
         }
     }
     let text = fs::read_to_string(to.join(file)).unwrap();

@@ -170,7 +170,7 @@ impl Benchmark {
         let value_width = width(&measured).max("measured".len());
         let mut text = String::new();
         // Writing to a String does not fail.
-        let _ = writeln!(text, "      {:name_width$}  {:>target_width$}  {:>value_width$}", "", "target", "measured");
+        let _ = writeln!(text, "       {:name_width$}  {:>target_width$}  {:>value_width$}", "", "target", "measured");
         for figure in &self.figures {
             let mark = match figure.met() {
                 Some(true) => "ok",
@@ -224,8 +224,8 @@ mod tests {
         let figures = vec![figure(Bound::AtMost, 5000.0, Samples::median(vec![700.0, 640.0, 1500.0])), other];
         let versions = [("OVN".to_owned(), "25.03.0".to_owned())].into();
         let text = Benchmark { build: "release", processors: 2, versions, figures }.text();
-        let expected = "                  target  measured
-    ok lab up     ≤ 5.0 s    700 ms  median of 3: 640 ms to 1.5 s
+        let expected = "                 target  measured
+    ok lab up   ≤ 5.0 s    700 ms  median of 3: 640 ms to 1.5 s
 missed probes  ≥ 2000/s    1999/s  10 of 10 open
 release build, 2 processors, OVN 25.03.0
 ";

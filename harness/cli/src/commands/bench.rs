@@ -22,7 +22,7 @@ use crate::bench::processes::Peak;
 use crate::bench::runs::Speed;
 use crate::failure::{Failure, printed};
 use crate::reporting::{Events, Reporting};
-use crate::{interrupt, select, target};
+use crate::{interrupt, select, target, tied};
 
 /// How long a lab may take to get up, packages cached, milliseconds.
 const LAB_UP: f64 = 5_000.0;
@@ -147,8 +147,14 @@ async fn rate(lab: &Lab) -> Result<Rate, Failure> {
 
 /// A run in a process of its own, as a user starts it.
 async fn run(filters: &[String]) -> Result<(Speed, Peak), Failure> {
-    let out = tempfile::tempdir().context("cannot make a folder for a run's reports").map_err(Failure::setup)?;
+    // Among the labs, by a name by which the next lab knows whose it was, and removes it if this is killed.
+    let out = tempfile::Builder::new()
+        .prefix(&format!("run-{}-bench-", std::process::id()))
+        .tempdir_in(udn_lab::default_folder().join("labs"))
+        .context("cannot make a folder for a run's reports")
+        .map_err(Failure::setup)?;
     let child = Command::new("/proc/self/exe")
+        .args(tied::arguments())
         .args(["run", "--fresh-lab", "--out"])
         .arg(out.path())
         .args(filters)
