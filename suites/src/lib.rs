@@ -6,20 +6,28 @@
 
 mod addressing;
 mod admission;
+mod egress;
 mod isolation;
 mod objects;
 mod phases;
+mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::Suite;
 
 /// The names of all suites, in order.
-pub const NAMES: [&str; 3] = ["isolation", "addressing", "objects"];
+pub const NAMES: [&str; 5] = ["isolation", "addressing", "services", "egress", "objects"];
 
 /// All suites, in order.
 ///
 /// # Errors
 /// A fixture that cannot be read, with its place.
 pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
-    Ok(vec![isolation::suite(fixtures)?, addressing::suite(fixtures)?, objects::suite(fixtures)?])
+    Ok(vec![
+        isolation::suite(fixtures)?,
+        addressing::suite(fixtures)?,
+        services::suite(fixtures)?,
+        egress::suite(fixtures)?,
+        objects::suite(fixtures)?,
+    ])
 }

@@ -2,7 +2,7 @@
 
 use udn_model::cell::{Claim, ObjectRef};
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Targets};
 use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
 
@@ -26,6 +26,7 @@ pub(crate) fn steady(matrix: Vec<Assertion>) -> Vec<Phase> {
 /// Every vantage point, nodes and the external client included, to every target, all transports, both families.
 pub(crate) fn everything() -> FullMatrix {
     FullMatrix {
+        targets: Targets::Pods,
         ports: ALL_TRANSPORTS.to_vec(),
         families: Family::ALL.to_vec(),
         rules: Vec::new(),

@@ -135,7 +135,9 @@ pub enum Assertion {
 /// Every vantage point to every target.
 #[derive(Clone, Debug)]
 pub struct FullMatrix {
-    /// Transports and their ports.
+    /// What is probed.
+    pub targets: Targets,
+    /// Transports and their ports; a service is probed on its own ports of these transports.
     pub ports: Vec<(Transport, Option<u16>)>,
     /// Families.
     pub families: Vec<Family>,
@@ -145,6 +147,17 @@ pub struct FullMatrix {
     pub pods: Vec<crate::world::PodRef>,
     /// Nodes and the external client as vantage points, too.
     pub outsiders: bool,
+}
+
+/// What a full matrix probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Every address of every pod.
+    Pods,
+    /// Every address of every service.
+    Services,
+    /// What is outside of networks: the external server, hosts, the API server.
+    Outside,
 }
 
 /// One probe with its own expectation.

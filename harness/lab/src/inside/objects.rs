@@ -95,7 +95,7 @@ fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
     let external = json!({
         "metadata": {
             "name": "external",
-            "labels": {"udn-conformance.io/vantage-point": "external"},
+            "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
             "annotations": {"lab.udn-conformance.io/netns": "external"},
         },
         "spec": {
