@@ -10,13 +10,14 @@ mod egress;
 mod isolation;
 mod objects;
 mod phases;
+mod policy;
 mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::Suite;
 
 /// The names of all suites, in order.
-pub const NAMES: [&str; 5] = ["isolation", "addressing", "services", "egress", "objects"];
+pub const NAMES: [&str; 6] = ["isolation", "addressing", "services", "policy", "egress", "objects"];
 
 /// All suites, in order.
 ///
@@ -27,6 +28,7 @@ pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
         isolation::suite(fixtures)?,
         addressing::suite(fixtures)?,
         services::suite(fixtures)?,
+        policy::suite(fixtures)?,
         egress::suite(fixtures)?,
         objects::suite(fixtures)?,
     ])

@@ -15,7 +15,14 @@ pub(crate) const NETWORKS: &str = "k8s.ovn.org/v1";
 
 /// A phase that is judged once its actions are done.
 pub(crate) fn phase(name: &str, actions: Vec<Action>, matrix: Vec<Assertion>) -> Phase {
-    Phase { name: name.into(), actions, matrix, probing: Probing::AfterActions, settle_within_s: SETTLE_WITHIN_S }
+    Phase {
+        name: name.into(),
+        actions,
+        matrix,
+        probing: Probing::AfterActions,
+        settle_within_s: SETTLE_WITHIN_S,
+        open_as: None,
+    }
 }
 
 /// The first phase of most scenarios: the world as it was provisioned.

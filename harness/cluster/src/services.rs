@@ -67,7 +67,7 @@ async fn announcer(world: &KubeWorld, service: &ServiceRef, nodes: &[String]) ->
         name: service.name.clone(),
     };
     let events = world.objects.events(&real).await?;
-    let Some(node) = events.iter().rev().find_map(|event| assigned(event)) else { return Ok(None) };
+    let Some(node) = events.iter().rev().find_map(assigned) else { return Ok(None) };
     let slot = nodes.iter().position(|name| *name == node).and_then(|slot| u8::try_from(slot).ok());
     known().insert(service.clone(), slot);
     Ok(Some(slot))

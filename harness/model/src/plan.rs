@@ -262,15 +262,18 @@ fn is_control(cell: &Cell) -> bool {
     cell.expectation.is_plainly_open()
 }
 
-/// Whether an open `control` shows that the vantage point of `cell` reaches something: the same vantage point over the
-/// same transport and family, not itself.
+/// Whether an open `control` shows that the vantage point of `cell` works: it reaches something over the same transport and
+/// family, not itself; or somebody else reaches it, for what may send nothing can still answer.
 #[must_use]
 pub fn controls_vantage(control: &Cell, cell: &Cell) -> bool {
     match (&control.check, &cell.check) {
         (
-            Check::Probe { from: f1, transport: t1, family: v1, placement, .. },
+            Check::Probe { from: f1, to, transport: t1, family: v1, placement, .. },
             Check::Probe { from: f2, transport: t2, family: v2, .. },
-        ) => f1 == f2 && t1 == t2 && v1 == v2 && *placement != Placement::Itself,
+        ) => {
+            let answers = matches!((to, f2), (Target::Pod { pod: to, .. }, VantagePoint::Pod(from)) if to == from);
+            (f1 == f2 || answers) && t1 == t2 && v1 == v2 && *placement != Placement::Itself
+        }
         _ => false,
     }
 }
@@ -456,7 +459,11 @@ impl Maker<'_> {
         let placement = oracle::placement(self.world, from, to);
         // What is forbidden from the first packet on is a promise of its own.
         let from_first_packet = self.phase.probing == Probing::FromFirstPacket && expectation.is_negative();
-        let rule = if from_first_packet { RuleName::new("isolation/no-window") } else { rule };
+        let rule = match &self.phase.open_as {
+            _ if from_first_packet => RuleName::new("isolation/no-window"),
+            Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
+            _ => rule,
+        };
         let port = wire.port.map_or_else(String::new, |port| format!("-{port}"));
         let what = format!("{from}::{to}::{placement}::{}{port}::{}", wire.transport, wire.family);
         let mut cell = self.cell(rule, expectation, &what, oracle::topology(self.world, from, to));

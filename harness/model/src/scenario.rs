@@ -62,6 +62,9 @@ pub struct Phase {
     pub probing: Probing,
     /// Seconds that the matrix is given to settle.
     pub settle_within_s: u32,
+    /// The rule that the actions' effect on open cells comes from, where it is not the oracle's: removing a policy opens
+    /// what isolation opens, but that it does is a promise of its own.
+    pub open_as: Option<RuleName>,
 }
 
 /// From when a phase's matrix is probed.

@@ -14,7 +14,9 @@ type Listener = (Target, Transport, Option<u16>, Family);
 /// The open cells of one round that matched, as controls of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Controls<'a> {
-    vantage: HashMap<(&'a VantagePoint, Transport, Family), &'a CellId>,
+    vantage: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
+    /// Pods that somebody else reached: what may send nothing can still answer, and its answer shows that it works.
+    answers: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
     listener: HashMap<Listener, &'a CellId>,
     /// The same, whichever of the pod's addresses was reached: its listeners listen on all of them.
     pod: HashMap<Listener, &'a CellId>,
@@ -32,7 +34,13 @@ impl<'a> Controls<'a> {
     /// Adds an open cell that matched.
     pub(crate) fn add(&mut self, id: &'a CellId, resolved: &'a Resolved) {
         if !resolved.is_to_itself() {
-            self.vantage.entry((&resolved.from, resolved.transport, resolved.family)).or_insert(id);
+            let key = |point| (point, resolved.transport, resolved.family);
+            self.vantage.entry(key(resolved.from.clone())).or_insert(id);
+            for reach in &resolved.reach {
+                if let (Target::Pod { pod, .. }, Target::Pod { .. }) = (reach, &resolved.target) {
+                    self.answers.entry(key(VantagePoint::Pod(pod.clone()))).or_insert(id);
+                }
+            }
         }
         let listener = |target| (target, resolved.transport, resolved.port, resolved.family);
         match &resolved.target {
@@ -55,9 +63,10 @@ impl<'a> Controls<'a> {
     /// Which control is missing.
     pub(crate) fn find(&self, resolved: &Resolved) -> Result<Found, String> {
         let wire = format!("{}/{}", resolved.transport, resolved.family);
-        let vantage = self.vantage.get(&(&resolved.from, resolved.transport, resolved.family));
-        let vantage =
-            vantage.ok_or_else(|| format!("in the same round {} reached nobody else over {wire}", resolved.from))?;
+        let key = (resolved.from.clone(), resolved.transport, resolved.family);
+        let vantage = self.vantage.get(&key).or_else(|| self.answers.get(&key)).ok_or_else(|| {
+            format!("in the same round {} reached nobody else over {wire}, and nobody reached it", resolved.from)
+        })?;
         let vantage = (*vantage).clone();
         // A rejection is an answer of its own: it needs nobody who listens.
         if resolved.wanted == Wanted::Rejected {
