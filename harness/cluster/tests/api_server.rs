@@ -130,7 +130,8 @@ async fn a_pod_that_never_gets_ready_is_named_with_its_state() {
     let bench = Bench::start().await;
     let kube = bench.kube("tst1").await;
     let error = provision(&kube, vec![namespace("blue"), pod()]).await.err().unwrap();
-    assert!(error.starts_with("waited 2 s for pod tst1a-blue/a to be Ready; Pending"), "{error}");
+    let waited = "waited 2 s for pod tst1a-blue/a to be Ready (--ready-deadline allows more); Pending";
+    assert!(error.starts_with(waited), "{error}");
     assert!(error.contains("last event: Scheduled: "), "{error}");
 }
 
