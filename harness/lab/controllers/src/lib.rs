@@ -12,12 +12,13 @@
 //! | `revisions`, `hash`, `pods`, `owners` | what the workloads share: history, pods, adoption |
 //! | `namespace`, `garbage` | what is deleted takes with it what it must |
 //! | `kinds`, `inventory` | which kinds there are, and the metadata of all objects |
-//! | `serviceaccount`, `nodes`, `endpoints` | what every namespace has; node health; endpoints of services |
+//! | `serviceaccount`, `nodes`, `endpoints`, `dns` | what every namespace has; node health; endpoints of services, their names |
 //! | `cache`, `watch`, `objects`, `queue`, `patch`, `events`, `error` | watching, writing, retrying, telling |
 
 mod cache;
 mod daemonset;
 mod deployment;
+mod dns;
 mod endpoints;
 mod error;
 mod events;

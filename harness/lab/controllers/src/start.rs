@@ -1,6 +1,7 @@
 //! Starts all controllers on shared caches.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 use crate::Error;
 use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
+use crate::dns::{self, Dns};
 use crate::endpoints::EndpointsController;
 use crate::endpoints::kubernetes::{self, KubernetesService};
 use crate::events::Recorder;
@@ -41,13 +43,20 @@ pub struct Options {
     pub kubernetes_service: Option<KubernetesService>,
     /// PEM text of the cluster's certificate, for the config map `kube-root-ca.crt` of every namespace.
     pub root_ca: String,
+    /// Where names for the cluster's DNS server are written; `None`: nowhere.
+    pub dns_records: Option<PathBuf>,
     /// A node whose lease was not renewed for so long is not ready. Default: 40 s, as upstream until 1.31 (50 s since).
     pub node_grace: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kubernetes_service: None, root_ca: String::new(), node_grace: Duration::from_secs(40) }
+        Self {
+            kubernetes_service: None,
+            root_ca: String::new(),
+            dns_records: None,
+            node_grace: Duration::from_secs(40),
+        }
     }
 }
 
@@ -169,6 +178,12 @@ impl Start {
         let accounts: Objects<PartialObjectMeta<ServiceAccount>> = self.everywhere();
         let maps: Objects<PartialObjectMeta<ConfigMap>> = self.everywhere();
         let leases: Objects<Lease> = self.watch(Api::namespaced(client.clone(), LEASES));
+
+        if let Some(file) = options.dns_records {
+            let maps: Objects<ConfigMap> = self.watch(Api::namespaced(client.clone(), dns::NAMESPACE));
+            let (services, slices, namespaces) = (services.clone(), slices.clone(), namespaces.clone());
+            self.spawn("dns", Dns { services, slices, namespaces, maps, file }.run());
+        }
 
         let inventory = Inventory::new();
         inventory.report(&pods.cache);

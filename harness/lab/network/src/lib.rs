@@ -7,6 +7,7 @@
 //! * `controller`: objects to networks, addresses, annotations, conditions
 //! * `topology`: networks as rows of OVN, pure
 //! * `layout`, `definition`, `address`, `naming`, `annotation`: arithmetic and notation, pure
+//! * `policy`: network policies
 //! * `node`: br-ex, br-int, interfaces
 //! * `ovsdb`: databases over unix sockets
 
@@ -21,6 +22,7 @@ mod layout;
 mod naming;
 mod node;
 mod ovsdb;
+mod policy;
 mod topology;
 
 pub use error::Error;

@@ -23,6 +23,7 @@ use crate::node::sync::Sync;
 use crate::node::vswitch::Vswitch;
 use crate::node::{NodeSide, attach, setup};
 use crate::ovsdb::{self, Transaction};
+use crate::policy;
 use crate::topology::{self, isolation, services};
 
 const NORTHBOUND: &str = "OVN_Northbound";
@@ -64,6 +65,7 @@ impl Network {
         let default_network = Layout::default_network(nodes);
         let socket = site.ovn.northbound();
         let northbound = ovsdb::Client::new(NORTHBOUND, socket.clone());
+        let policies = policy::leftovers(&northbound).await?;
         let load_balancers = lay_default_network(&northbound, &default_network).await?;
         let sides = site
             .nodes
@@ -77,7 +79,7 @@ impl Network {
         futures::future::try_join_all(sides.iter().map(|side| setup::prepare(side, &site.tools, &default_network)))
             .await?;
         sync.all_chassis().await?;
-        let controller = Arc::new(Controller::new(client, northbound, default_network, load_balancers));
+        let controller = Arc::new(Controller::new(client, northbound, default_network, load_balancers, policies));
         let mut tasks = JoinSet::new();
         controller.start(&mut tasks);
         let nodes = sides.into_iter().map(|side| (side.site.name.clone(), side)).collect();

@@ -22,6 +22,7 @@ pub(crate) mod status;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,6 +34,7 @@ use self::state::State;
 use crate::error::Error;
 use crate::layout::{Layout, Node};
 use crate::ovsdb;
+use crate::policy::change::Applied;
 
 /// How many keys are worked on at once.
 const WORKERS: usize = 16;
@@ -52,6 +54,8 @@ pub(crate) enum Key {
     Pod(String),
     /// Name of a node.
     Node(String),
+    /// All network policies.
+    Policies,
 }
 
 /// Everything that the controllers share.
@@ -67,12 +71,15 @@ pub(crate) struct Controller {
     pub(crate) definitions: Cache<NetworkAttachmentDefinition>,
     pub(crate) pods: Cache<Pod>,
     pub(crate) nodes: Cache<KubeNode>,
+    pub(crate) policies: Cache<NetworkPolicy>,
     pub(crate) queue: Arc<Queue<Key>>,
     state: Mutex<State>,
     /// Told whenever a pod's state changed; the node side waits on it.
     pub(crate) changes: watch::Sender<u64>,
     /// Taken for writing while a network is laid out anew, for reading while a pod's ports change: none may be lost.
     pub(crate) rebuilding: tokio::sync::RwLock<()>,
+    /// What OVN has of network policies; held while a transaction that changes it is under way.
+    pub(crate) policies_applied: tokio::sync::Mutex<Applied>,
     /// A primary network is created in a namespace only if it has none: one at a time.
     pub(crate) creating: tokio::sync::Mutex<()>,
 }
@@ -83,6 +90,7 @@ impl Controller {
         northbound: ovsdb::Client,
         default_network: Layout,
         load_balancers: Vec<String>,
+        policies_applied: Applied,
     ) -> Self {
         let mut state = State::default();
         let mut network = state::NetworkState::new(default_network.clone());
@@ -99,10 +107,12 @@ impl Controller {
             definitions: Cache::default(),
             pods: Cache::default(),
             nodes: Cache::default(),
+            policies: Cache::default(),
             queue: Arc::default(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             rebuilding: tokio::sync::RwLock::new(()),
+            policies_applied: tokio::sync::Mutex::new(policies_applied),
             creating: tokio::sync::Mutex::new(()),
         }
     }
@@ -128,6 +138,9 @@ impl Controller {
         self.clone().watch(tasks, |it| &it.definitions, |it, nad| it.queue.add(Key::Definition(key_of(nad))));
         self.clone().watch(tasks, |it| &it.pods, Self::pod_told);
         self.clone().watch(tasks, |it| &it.nodes, |it, node| it.queue.add(Key::Node(key_of(node))));
+        self.clone().watch(tasks, |it| &it.policies, |it, _| it.queue.add(Key::Policies));
+        // What a former life left of them has to go even if there are none now.
+        self.queue.add(Key::Policies);
         for _ in 0..WORKERS {
             let controller = self.clone();
             tasks.spawn(async move {
@@ -138,6 +151,7 @@ impl Controller {
                     controller.cudns.synced(),
                     controller.definitions.synced(),
                     controller.pods.synced(),
+                    controller.policies.synced(),
                 );
                 let queue = controller.queue.clone();
                 queue.work(move |key| controller.clone().reconcile(key)).await;
@@ -168,11 +182,13 @@ impl Controller {
             Key::Network(name) => self.reconcile_network(name).await,
             Key::Pod(key) => self.reconcile_pod(key).await,
             Key::Node(name) => self.reconcile_node(name).await,
+            Key::Policies => self.reconcile_policies().await,
         }
     }
 
     fn namespace_changed(&self, namespace: &Namespace) {
         self.owners_changed(&namespace.name_any());
+        self.policies_affected();
         self.wake_waiting_pods();
     }
 
@@ -182,8 +198,16 @@ impl Controller {
         self.cudns.all().iter().for_each(|cudn| self.queue.add(Key::Cudn(key_of(cudn.as_ref()))));
     }
 
+    /// Something that policies select by may have changed.
+    pub(crate) fn policies_affected(&self) {
+        if !self.policies.is_empty() {
+            self.queue.add(Key::Policies);
+        }
+    }
+
     fn pod_told(&self, pod: &Pod) {
         self.queue.add(Key::Pod(key_of(pod)));
+        self.policies_affected();
         // A network in use goes when its last pod does.
         if pod.metadata.deletion_timestamp.is_some() || self.pods.get(&key_of(pod)).is_none() {
             let namespace = pod.namespace().unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::definition;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::ovsdb::Transaction;
+use crate::policy::change::Row;
 use crate::topology;
 
 impl Controller {
@@ -45,6 +46,7 @@ impl Controller {
         networks.into_iter().for_each(|network| self.queue.add(Key::Network(network)));
         self.owners_changed(key.split('/').next().unwrap_or_default());
         self.wake_waiting_pods();
+        self.policies_affected();
         Ok(())
     }
 
@@ -84,7 +86,15 @@ impl Controller {
         let load_balancers = if layout.definition.primary { self.load_balancers.as_slice() } else { &[] };
         match topology::create(&layout, load_balancers) {
             Ok(mut rows) => {
+                let policies = self.policies_applied.lock().await;
                 let moved = self.plug_again(&mut rows, &layout);
+                for (pod, position, row) in &moved {
+                    let port =
+                        self.state().pods.get(pod).and_then(|pod| Some(pod.attachments.get(*position)?.port.clone()));
+                    if let Some(port) = port {
+                        policies.join_again(&port, &Row::New(*row), &mut rows);
+                    }
+                }
                 // What is replaced, and leftovers of a former life, go in the same transaction.
                 let mut transaction = topology::delete(&name);
                 transaction.append(rows);
@@ -97,6 +107,7 @@ impl Controller {
                     }
                 }
                 drop(state);
+                drop(policies);
                 tracing::info!(network = name, id = layout.id, "network created");
             }
             Err(reason) => tracing::warn!(network = name, reason, "network has no place on any node"),
