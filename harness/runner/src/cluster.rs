@@ -222,7 +222,8 @@ pub struct Shot {
     pub to: IpAddr,
     /// Destination port; `None` for ICMP.
     pub port: Option<u16>,
-    /// The source port to bind to where it is free, so that a TCP arrival can be told from any other; `None`: any.
+    /// The source port to bind to where it is free, so that a TCP arrival can be told from any other; the identifier of an
+    /// echo request; `None`: any.
     pub source_port: Option<u16>,
     /// When to give up.
     pub timeout: Duration,

@@ -17,16 +17,23 @@ pub(crate) struct Ports {
     seed: u64,
     nonces: AtomicU64,
     ports: AtomicU64,
+    echoes: AtomicU64,
 }
 
 impl Ports {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, nonces: AtomicU64::new(0), ports: AtomicU64::new(0) }
+        Self { seed, nonces: AtomicU64::new(0), ports: AtomicU64::new(0), echoes: AtomicU64::new(0) }
     }
 
     /// A number that no other probe of the run carries.
     pub(crate) fn nonce(&self) -> u64 {
         scatter(self.seed.wrapping_add(self.nonces.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// An identifier for an echo request that no other probe of the last moments has: all senders behind one node's
+    /// address are told apart by it.
+    pub(crate) fn echo(&self) -> u16 {
+        u16::try_from(self.seed.wrapping_add(self.echoes.fetch_add(1, Ordering::Relaxed)) & 0xffff).unwrap_or_default()
     }
 
     /// A source port that no other probe of the last moments has.

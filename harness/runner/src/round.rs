@@ -155,7 +155,11 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
         transport: resolved.transport,
         to: resolved.to,
         port: resolved.port,
-        source_port: (resolved.transport == Transport::Tcp).then(|| ports.port()),
+        source_port: match resolved.transport {
+            Transport::Tcp => Some(ports.port()),
+            Transport::Icmp => Some(ports.echo()),
+            Transport::Udp | Transport::Sctp => None,
+        },
         timeout,
         introduces: resolved.introduces(),
     };

@@ -11,8 +11,6 @@ use pnet_packet::ipv6::Ipv6Packet;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
-use rustix::process::getpid;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Stop, classify, payload};
 use crate::protocol::{IcmpError, IcmpMeans, Outcome, Probe};
@@ -54,7 +52,6 @@ pub(super) enum Reply {
 /// The shared sockets.
 pub(super) struct Echo {
     sockets: Vec<Shared>,
-    identifier: u16,
 }
 
 struct Shared {
@@ -63,13 +60,13 @@ struct Shared {
     from: Option<IpAddr>,
     watched: bool,
     next: u16,
-    /// Who waits for which sequence number.
-    waiting: BTreeMap<u16, Key>,
+    /// Who waits for which sequence number, and the identifier that goes with it.
+    waiting: BTreeMap<u16, (Key, u16)>,
 }
 
 impl Echo {
     pub(super) fn new() -> Self {
-        Self { sockets: Vec::new(), identifier: identifier() }
+        Self { sockets: Vec::new() }
     }
 
     /// Number of the socket for this probe.
@@ -88,7 +85,13 @@ impl Echo {
     }
 
     /// Reserves a sequence number for a probe.
-    pub(super) fn enlist(&mut self, reactor: &Reactor, socket: usize, probe: Key) -> Result<u16, Errno> {
+    pub(super) fn enlist(
+        &mut self,
+        reactor: &Reactor,
+        socket: usize,
+        probe: Key,
+        request: &Probe,
+    ) -> Result<u16, Errno> {
         let shared = self.sockets.get_mut(socket).ok_or(Errno::BADF)?;
         if !shared.watched {
             reactor.watch(&shared.socket, Token::new(Kind::Echo, socket as Key), Ready::IN)?;
@@ -100,7 +103,7 @@ impl Echo {
         }
         let sequence = shared.next;
         shared.next = shared.next.wrapping_add(1);
-        shared.waiting.insert(sequence, probe);
+        shared.waiting.insert(sequence, (probe, identifier(request)));
         Ok(sequence)
     }
 
@@ -114,7 +117,7 @@ impl Echo {
     /// Sends a request (again).
     pub(super) fn send(&self, socket: usize, sequence: u16, request: &Probe) -> Option<Outcome> {
         let shared = self.sockets.get(socket)?;
-        let packet = echo_request(shared.v6, self.identifier, sequence, request.nonce);
+        let packet = echo_request(shared.v6, identifier(request), sequence, request.nonce);
         let mut to = request.to;
         // For a raw socket the port would be a protocol number.
         to.set_port(0);
@@ -134,9 +137,10 @@ impl Echo {
                 Ok((length, _, source)) => {
                     let packet = buffer.get(..length).unwrap_or_default();
                     let source = source.and_then(|source| SocketAddr::try_from(source).ok());
-                    let parsed = source.and_then(|source| parse(shared.v6, source.ip(), packet, self.identifier));
-                    if let Some((sequence, reply)) = parsed
-                        && let Some(&probe) = shared.waiting.get(&sequence)
+                    let parsed = source.and_then(|source| parse(shared.v6, source.ip(), packet));
+                    if let Some((identifier, sequence, reply)) = parsed
+                        && let Some(&(probe, own)) = shared.waiting.get(&sequence)
+                        && own == identifier
                     {
                         replies.push((probe, reply));
                     }
@@ -189,8 +193,8 @@ pub(super) fn echo_request(v6: bool, identifier: u16, sequence: u16, nonce: u64)
     packet
 }
 
-/// The sequence number that an incoming message is about, and what it says.
-fn parse(v6: bool, source: IpAddr, packet: &[u8], identifier: u16) -> Option<(u16, Reply)> {
+/// Identifier and sequence number that an incoming message is about, and what it says.
+fn parse(v6: bool, source: IpAddr, packet: &[u8]) -> Option<(u16, u16, Reply)> {
     let outer;
     let message = if v6 {
         packet
@@ -200,37 +204,38 @@ fn parse(v6: bool, source: IpAddr, packet: &[u8], identifier: u16) -> Option<(u1
     };
     let (kind, code) = (*message.first()?, *message.get(1)?);
     if kind == if v6 { 129 } else { 0 } {
-        let sequence = sequence_of(message, identifier)?;
-        return Some((sequence, Reply::Answer { from: source, nonce: payload::nonce(message.get(ECHO_HEADER..)?) }));
+        let (identifier, sequence) = numbers_of(message)?;
+        return Some((
+            identifier,
+            sequence,
+            Reply::Answer { from: source, nonce: payload::nonce(message.get(ECHO_HEADER..)?) },
+        ));
     }
     let quoted = message.get(ECHO_HEADER..)?;
     let error = IcmpError { kind, code, from: Some(source) };
     if v6 {
         let inner = Ipv6Packet::new(quoted)?;
-        let sequence = sequence_of(inner.payload(), identifier)?;
-        Some((sequence, Reply::Error { error, about: inner.get_destination().octets().into() }))
+        let (identifier, sequence) = numbers_of(inner.payload())?;
+        Some((identifier, sequence, Reply::Error { error, about: inner.get_destination().octets().into() }))
     } else {
         let inner = Ipv4Packet::new(quoted)?;
         let echo = quoted.get(usize::from(inner.get_header_length()) * 4..)?;
-        Some((sequence_of(echo, identifier)?, Reply::Error { error, about: inner.get_destination().octets().into() }))
+        let (identifier, sequence) = numbers_of(echo)?;
+        Some((identifier, sequence, Reply::Error { error, about: inner.get_destination().octets().into() }))
     }
 }
 
-/// A number that agents do not share. Process ids would not do: in pods they are all alike, and a node that translates
-/// two pods' requests to its own address can tell the replies apart by this number only (Open vSwitch's own connection
-/// tracking drops the second; Linux' gives it another).
-fn identifier() -> u16 {
-    let mut number = [0; 2];
-    match getrandom(&mut number, GetRandomFlags::NONBLOCK) {
-        Ok(2) => u16::from_be_bytes(number),
-        _ => getpid().as_raw_nonzero().get() as u16,
-    }
+/// An identifier per probe: to connection trackers each is a conversation of its own. One for all would make every later
+/// probe a part of the first, which new rules may let pass; and one that other agents have too, such as a process id in a pod,
+/// would be theirs once a node translates both to its own address.
+fn identifier(request: &Probe) -> u16 {
+    request.source_port.unwrap_or(request.nonce as u16)
 }
 
-/// The sequence number of an echo message with our identifier.
-fn sequence_of(echo: &[u8], identifier: u16) -> Option<u16> {
+/// Identifier and sequence number of an echo message.
+fn numbers_of(echo: &[u8]) -> Option<(u16, u16)> {
     let &[a, b, c, d] = echo.get(4..8)? else { return None };
-    (u16::from_be_bytes([a, b]) == identifier).then_some(u16::from_be_bytes([c, d]))
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 #[cfg(test)]
@@ -250,18 +255,18 @@ mod tests {
         let mut reply = echo_request(false, 7, 300, 99);
         reply[0] = 0;
         let source = IpAddr::from([10, 0, 0, 9]);
-        let (sequence, answer) = parse(false, source, &in_ipv4(&reply), 7).expect("ours");
-        assert_eq!(sequence, 300);
+        let (identifier, sequence, answer) = parse(false, source, &in_ipv4(&reply)).expect("a reply");
+        assert_eq!((identifier, sequence), (7, 300));
         assert!(matches!(answer, Reply::Answer { from, nonce: Some(99) } if from == source));
-        assert!(parse(false, source, &in_ipv4(&reply), 8).is_none(), "another agent's");
     }
 
     #[test]
     fn an_error_quotes_the_request_it_is_about() {
         let mut error = vec![3, 13, 0, 0, 0, 0, 0, 0];
         error.extend(in_ipv4(&echo_request(false, 7, 301, 99)));
-        let (sequence, reply) = parse(false, IpAddr::from([10, 0, 0, 254]), &in_ipv4(&error), 7).expect("ours");
-        assert_eq!(sequence, 301);
+        let (identifier, sequence, reply) =
+            parse(false, IpAddr::from([10, 0, 0, 254]), &in_ipv4(&error)).expect("an error about a request");
+        assert_eq!((identifier, sequence), (7, 301));
         let Reply::Error { error, about } = reply else { panic!("an error") };
         assert_eq!((error.kind, error.code, about), (3, 13, IpAddr::from([10, 0, 0, 1])));
     }
@@ -269,8 +274,8 @@ mod tests {
     #[test]
     fn nonsense_is_ignored() {
         for length in 0..40 {
-            assert!(parse(false, IpAddr::from([1, 1, 1, 1]), &vec![0x45; length], 0).is_none_or(|_| length > 28));
-            parse(true, IpAddr::from([0; 16]), &vec![1; length], 0);
+            assert!(parse(false, IpAddr::from([1, 1, 1, 1]), &vec![0x45; length]).is_none_or(|_| length > 28));
+            parse(true, IpAddr::from([0; 16]), &vec![1; length]);
         }
     }
 }

@@ -180,7 +180,7 @@ impl Probes {
             }
             Means::Datagram { socket } => reactor.watch(&*socket, token, Ready::IN),
             Means::Echo { socket, sequence } => {
-                self.echo.enlist(reactor, *socket, key).map(|number| *sequence = number)
+                self.echo.enlist(reactor, *socket, key, &probe.request).map(|number| *sequence = number)
             }
         };
         if let Err(errno) = watched {

@@ -59,7 +59,7 @@ pub struct Probe {
     /// Source address to bind to; the kernel's choice if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
-    /// Source port to bind to; the kernel's choice if none.
+    /// Source port to bind to; the kernel's choice if none. The identifier of an echo request; drawn from the nonce if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
     /// Give up after this long, milliseconds. UDP and ICMP are sent again every [`RESEND_MS`] until then, as TCP is by the kernel.
