@@ -3,10 +3,10 @@
 //! The lab's controllers write the file from services, endpoint slices and the config map `kube-system/coredns`, and
 //! replace it as a whole; every query sees the newest.
 //!
-//! * [`records`]: the file, read
-//! * [`answer`]: queries to answers, as CoreDNS gives them
-//! * [`serve`]: sockets
-//! * [`process`]: life as the first process of a container
+//! * [`records`], the file, read
+//! * [`answer`], queries to answers, as CoreDNS gives them
+//! * [`serve`], sockets
+//! * [`process`], life as the first process of a container
 
 mod answer;
 mod process;

@@ -20,8 +20,15 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The file's newest records.
 struct Newest {
     file: PathBuf,
-    /// What tells the file from its predecessors, and its records.
-    seen: Mutex<(Option<(u64, i64, i64)>, Arc<Records>)>,
+    seen: Mutex<Seen>,
+}
+
+/// What was read last.
+#[derive(Default)]
+struct Seen {
+    /// What tells the file from its predecessors: inode and time.
+    state: Option<(u64, i64, i64)>,
+    records: Arc<Records>,
 }
 
 impl Newest {
@@ -30,16 +37,16 @@ impl Newest {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Files are replaced, never changed: asking for a file's identity is cheap enough for every query.
         let state = fs::metadata(&self.file).map(|state| (state.ino(), state.mtime(), state.mtime_nsec())).ok();
-        if let Some(state) = state.filter(|state| seen.0 != Some(*state)) {
+        if let Some(state) = state.filter(|state| seen.state != Some(*state)) {
             let serial = u32::try_from(state.1).unwrap_or_default();
             let read = fs::read_to_string(&self.file).map_err(|error| error.to_string());
             match read.and_then(|text| Records::read(&text, serial)) {
-                Ok(records) => seen.1 = Arc::new(records),
+                Ok(records) => seen.records = Arc::new(records),
                 Err(problem) => eprintln!("dns: {}: {problem}; the records before stay", self.file.display()),
             }
-            seen.0 = Some(state);
+            seen.state = Some(state);
         }
-        seen.1.clone()
+        seen.records.clone()
     }
 }
 
@@ -48,7 +55,7 @@ pub(crate) fn start(file: PathBuf, port: u16) -> Result<(), String> {
     if !file.exists() {
         return Err(format!("there is no file {}", file.display()));
     }
-    let newest = Arc::new(Newest { file, seen: Mutex::new((None, Arc::default())) });
+    let newest = Arc::new(Newest { file, seen: Mutex::default() });
     newest.get();
     let refused = |what: &'static str| move |error: io::Error| format!("cannot listen on {what} port {port}: {error}");
     let any = (Ipv6Addr::UNSPECIFIED, port);
@@ -110,7 +117,7 @@ mod tests {
             fs::write(&next, text).unwrap();
             fs::rename(&next, &file).unwrap();
         };
-        let newest = Newest { file: file.clone(), seen: Mutex::new((None, Arc::default())) };
+        let newest = Newest { file: file.clone(), seen: Mutex::default() };
         let has = |name: &str| newest.get().has(&name.parse().unwrap());
         put("a. ZONE\n");
         assert!(has("a."));

@@ -21,7 +21,7 @@ use crate::queue::{Queue, drive};
 pub(crate) const NAMESPACE: &str = "kube-system";
 const CONFIG: &str = "coredns";
 /// Its key with lines `address name…`, as in `/etc/hosts`, which come before what services say. A line `- name…` takes
-/// names away.
+/// names away, and what is below them.
 const HOSTS: &str = "hosts";
 
 pub(crate) struct Dns {

@@ -122,7 +122,8 @@ impl Lines {
         }
         for (name, data) in given {
             if data.is_empty() {
-                self.0.remove(&name);
+                let below = format!(".{name}");
+                self.0.retain(|known, _| *known != name && !known.ends_with(&below));
             } else {
                 self.0.insert(name, data);
             }
@@ -254,7 +255,10 @@ mod tests {
         let service = |name: &str, spec: Value| json!({"metadata": {"name": name, "namespace": "blue"}, "spec": spec});
         let services = [
             service("web", json!({"clusterIP": "10.96.3.4", "clusterIPs": ["10.96.3.4"]})),
-            service("gone", json!({"clusterIP": "10.96.3.5", "clusterIPs": ["10.96.3.5"]})),
+            service(
+                "gone",
+                json!({"clusterIP": "10.96.3.5", "clusterIPs": ["10.96.3.5"], "ports": [{"name": "x", "port": 1}]}),
+            ),
             service("old", json!({"type": "ExternalName", "externalName": "External.lab.example"})),
         ];
         let hosts = "172.18.0.100 external.lab.example # outside\nfc00::100 external.lab.example\nnonsense x.y\n\
@@ -263,7 +267,7 @@ mod tests {
         let of = |name: &str| lines.iter().filter(|line| line.starts_with(&format!("{name} "))).collect::<Vec<_>>();
         assert_eq!(of("external.lab.example.").len(), 2);
         assert_eq!(of("web.blue.svc.cluster.local."), ["web.blue.svc.cluster.local. A 192.0.2.1"]);
-        assert!(of("gone.blue.svc.cluster.local.").is_empty());
+        assert!(lines.iter().all(|line| !line.split(' ').next().unwrap().ends_with("gone.blue.svc.cluster.local.")));
         assert_eq!(of("old.blue.svc.cluster.local."), ["old.blue.svc.cluster.local. CNAME external.lab.example."]);
         assert!(lines.iter().all(|line| !line.contains("bad..name") && !line.contains("x.y")));
     }

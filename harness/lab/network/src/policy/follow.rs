@@ -46,7 +46,9 @@ impl Controller {
     ) -> Result<Vec<String>, Error> {
         let mut applied = self.policies_applied.lock().await;
         let (world, ports) = self.policy_world(upcoming);
-        let next = applied.change(&plan::plan(&world), &ports, &mut transaction);
+        let plan = plan::plan(&world);
+        let next = applied.change(&plan, &ports, &mut transaction);
+        tracing::debug!(purpose, policies = world.policies.len(), groups = plan.groups.len(), ports = ports.len());
         let uuids = self.northbound.commit(purpose, transaction).await?;
         *applied = next.settled(&uuids);
         Ok(uuids)

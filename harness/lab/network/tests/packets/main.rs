@@ -6,6 +6,7 @@
 //! `UDN_PACKETS_PAUSE=1` keeps the lab up after the tests until its standard input ends, for a look around.
 
 mod cluster;
+mod policies;
 mod probe;
 mod scenarios;
 

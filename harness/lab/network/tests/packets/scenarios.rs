@@ -11,6 +11,7 @@ use udn_lab_sys::netns::Netns;
 use udn_lab_sys::site::{EXTERNAL_V4, EXTERNAL_V6, Site};
 
 use crate::cluster::{Attached, Cluster, eventually, socket};
+use crate::policies;
 use crate::probe::{Cell, Wanted, listen, settle};
 
 const UDN: &str = "UserDefinedNetwork";
@@ -64,6 +65,7 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         static_requests(&cluster).await.context("static requests"),
         lifecycle(&cluster, &pods).await.context("life cycle"),
         recreate(&cluster).await.context("recreate"),
+        policies::run(&cluster, &site, &pods).await.context("policies"),
     ] {
         match result {
             Ok(()) => {}
@@ -141,7 +143,7 @@ fn network(pod: &Attached) -> &str {
     }
 }
 
-fn cell(from: &Attached, to: SocketAddr, wanted: Wanted) -> Cell {
+pub(crate) fn cell(from: &Attached, to: SocketAddr, wanted: Wanted) -> Cell {
     Cell { from: from.name.clone(), netns: from.sandbox.netns.clone(), source: None, to, wanted }
 }
 
@@ -247,7 +249,7 @@ fn matrices(site: &Site, pods: &[Attached]) -> Vec<(&'static str, Vec<Cell>)> {
     ]
 }
 
-fn host(name: &str, netns: &Netns, to: SocketAddr, wanted: Wanted) -> Cell {
+pub(crate) fn host(name: &str, netns: &Netns, to: SocketAddr, wanted: Wanted) -> Cell {
     Cell { from: name.into(), netns: netns.clone(), source: None, to, wanted }
 }
 
