@@ -26,6 +26,8 @@ use crate::garbage::Garbage;
 use crate::inventory::Inventory;
 use crate::job::Jobs;
 use crate::kinds::{self, Kinds};
+use crate::loadbalancer::pool::Pool as LoadBalancerPool;
+use crate::loadbalancer::{self, LoadBalancers};
 use crate::namespace::Namespaces;
 use crate::nodes::{LEASES, Nodes};
 use crate::objects::{Kind, Objects};
@@ -41,13 +43,20 @@ pub struct Options {
     pub kubernetes_service: Option<KubernetesService>,
     /// PEM text of the cluster's certificate, for the config map `kube-root-ca.crt` of every namespace.
     pub root_ca: String,
+    /// Where services of type LoadBalancer get their addresses; `None` where somebody else gives them.
+    pub load_balancer_pool: Option<LoadBalancerPool>,
     /// A node whose lease was not renewed for so long is not ready. Default: 40 s, as upstream until 1.31 (50 s since).
     pub node_grace: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kubernetes_service: None, root_ca: String::new(), node_grace: Duration::from_secs(40) }
+        Self {
+            kubernetes_service: None,
+            root_ca: String::new(),
+            load_balancer_pool: None,
+            node_grace: Duration::from_secs(40),
+        }
     }
 }
 
@@ -251,6 +260,18 @@ impl Start {
             .run(),
         );
         self.spawn("jobs", Jobs { jobs, pods: pods.clone(), events: events.named("job-controller") }.run());
+        if let Some(pool) = options.load_balancer_pool {
+            self.spawn(
+                "load balancers",
+                LoadBalancers {
+                    services: services.clone(),
+                    pool,
+                    events: events.named(loadbalancer::COMPONENT),
+                    refused: Arc::default(),
+                }
+                .run(),
+            );
+        }
         self.spawn("endpoints", EndpointsController { services, pods, slices, legacy }.run());
         if let Some(service) = options.kubernetes_service {
             self.spawn(ONCE, kubernetes::run(client, service));

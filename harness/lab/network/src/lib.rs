@@ -6,6 +6,7 @@
 //! * [`network`]: what the lab starts and the node agent calls
 //! * `controller`: objects to networks, addresses, annotations, conditions
 //! * `topology`: networks as rows of OVN, pure
+//! * `service`: services as load balancers and flows, pure
 //! * `layout`, `definition`, `address`, `naming`, `annotation`: arithmetic and notation, pure
 //! * `node`: br-ex, br-int, interfaces
 //! * `ovsdb`: databases over unix sockets
@@ -21,7 +22,8 @@ mod layout;
 mod naming;
 mod node;
 mod ovsdb;
+mod service;
 mod topology;
 
 pub use error::Error;
-pub use network::{Network, probe_source};
+pub use network::{Network, Options, probe_source};

@@ -90,7 +90,9 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     };
     api.join(control_plane)?;
 
-    let network = Network::start(api.client.clone(), site.clone()).await.map_err(Error::inside("start the network"))?;
+    let network = Network::start(api.client.clone(), site.clone(), udn_lab_network::Options::default())
+        .await
+        .map_err(Error::inside("start the network"))?;
     steps.done("network");
     controllers(&authority, control_plane, api.client.clone(), report.clone());
     kubelets(&authority, &api.client, &site, &network, &report)?;
@@ -120,6 +122,7 @@ fn controllers(authority: &Authority, control_plane: &NodeSite, client: Client, 
     let options = udn_lab_controllers::Options {
         kubernetes_service: Some(service),
         root_ca: authority.pem().to_owned(),
+        load_balancer_pool: Some(udn_lab_controllers::LoadBalancerPool::default()),
         ..udn_lab_controllers::Options::default()
     };
     tokio::spawn(async move {

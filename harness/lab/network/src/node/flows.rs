@@ -1,21 +1,31 @@
 //! Flows of br-ex. Node and gateway routers share one address and one MAC on the wire, so each connection remembers in
-//! its conntrack mark the port that it came from, and its replies are sent to the port that the mark names. Nothing here
-//! depends on which networks exist: the flows are written once.
+//! its conntrack mark the port that it came from, and its replies are sent to the port that the mark names. [`br_ex`] does
+//! not depend on which networks exist; what services add is `service::exposure`, and [`keep`] writes both.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use udn_lab_sys::site::{NodeSite, Tools};
 
+use super::NodeSide;
 use crate::address::Mac;
 use crate::error::Error;
-use crate::layout::{HOST_MASQUERADE, MASQUERADE};
+use crate::layout::{DEFAULT_JOIN, HOST_MASQUERADE, SERVICE_RANGES, masquerade};
+use crate::naming;
+use crate::service::exposure::{self, Exposures};
 
-/// Conntrack zones: connections to the outside, and of gateway routers to the host.
-const OUTSIDE: u16 = 64000;
+/// Conntrack zones: connections to and from the outside, of gateway routers to the host, and of host and gateway routers to
+/// other gateway routers of the node.
+pub(crate) const OUTSIDE: u16 = 64000;
 const TO_HOST: u16 = 64001;
+pub(crate) const BETWEEN: u16 = 64002;
 /// Marks: bit 16 says that the low 16 bits are the port of a gateway router.
-const FROM_GATEWAY: &str = "move:NXM_OF_IN_PORT[]->NXM_NX_CT_MARK[0..15],load:1->NXM_NX_CT_MARK[16]";
+pub(crate) const FROM_GATEWAY: &str = "move:NXM_OF_IN_PORT[]->NXM_NX_CT_MARK[0..15],load:1->NXM_NX_CT_MARK[16]";
 
 /// The flows, one a line, for `ovs-ofctl --names add-flows`.
 pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
@@ -34,6 +44,9 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
         "table=0,priority=250,in_port=LOCAL,arp,actions=output:eth0".into(),
         "table=0,priority=250,in_port=LOCAL,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=250,in_port=LOCAL,icmp6,icmp_type=136,actions=output:eth0".into(),
+        // A gateway router that answers the host itself.
+        format!("table=0,priority=235,arp,arp_op=2,arp_tpa={},actions=LOCAL", node.ipv4),
+        format!("table=0,priority=235,icmp6,icmp_type=136,ipv6_dst={},actions=LOCAL", node.ipv6),
         "table=0,priority=230,arp,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=136,actions=output:eth0".into(),
@@ -43,57 +56,131 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
         "table=1,priority=0,actions=LOCAL".into(),
         "table=2,priority=0,actions=drop".into(),
     ];
-    let families = [
-        ("ip", "nw", node.ipv4.to_string(), HOST_MASQUERADE.0.to_string(), format!("{}/17", MASQUERADE.0)),
-        ("ipv6", "ipv6", node.ipv6.to_string(), HOST_MASQUERADE.1.to_string(), format!("{}/112", MASQUERADE.1)),
-    ];
-    for (protocol, field, address, host, masquerade) in families {
+    for (ipv6, (join, services)) in [false, true].into_iter().zip(DEFAULT_JOIN.into_iter().zip(SERVICE_RANGES)) {
+        let (protocol, field) = if ipv6 { ("ipv6", "ipv6") } else { ("ip", "nw") };
+        let address = if ipv6 { node.ipv6.to_string() } else { node.ipv4.to_string() };
+        let host = if ipv6 { HOST_MASQUERADE.1.to_string() } else { HOST_MASQUERADE.0.to_string() };
+        let networks = masquerade(ipv6);
+        // User defined networks under their masquerade addresses, load-balanced connections of the default network under
+        // its gateway router's join address.
+        for inner in [networks, join] {
+            flows.extend([
+                // A gateway router to the host itself, under its masquerade address, and back.
+                format!(
+                    "table=0,priority=220,{protocol},{field}_src={inner},{field}_dst={host},actions=\
+                     ct(commit,zone={TO_HOST},nat(dst={address}),exec({FROM_GATEWAY})),mod_dl_dst:{mac},LOCAL"
+                ),
+                format!(
+                    "table=0,priority=220,in_port=LOCAL,{protocol},{field}_src={address},{field}_dst={inner},actions=\
+                     ct(zone={TO_HOST},nat,table=2)"
+                ),
+                // Gateway routers to the outside.
+                format!(
+                    "table=0,priority=200,{protocol},{field}_src={inner},actions=\
+                     ct(commit,zone={OUTSIDE},nat(src={address}),exec({FROM_GATEWAY})),output:eth0"
+                ),
+            ]);
+        }
         flows.extend([
-            // A gateway router to the host itself, under its masquerade address, and back.
             format!(
-                "table=0,priority=220,{protocol},{field}_src={masquerade},{field}_dst={host},actions=\
-                 ct(commit,zone={TO_HOST},nat(dst={address}),exec({FROM_GATEWAY})),mod_dl_dst:{mac},LOCAL"
+                "table=2,priority=100,{protocol},ct_mark=0x10000/0x10000,actions=mod_dl_dst:{mac},\
+                 output:NXM_NX_CT_MARK[0..15]"
             ),
+            // A gateway router replies to another of this node, or to the host.
             format!(
-                "table=0,priority=220,in_port=LOCAL,{protocol},{field}_src={address},{field}_dst={masquerade},actions=\
-                 ct(zone={TO_HOST},nat,table=2)"
+                "table=0,priority=218,{protocol},{field}_src={address},{field}_dst={networks},actions=\
+                 ct(zone={BETWEEN},nat,table=2)"
             ),
-            format!("table=2,priority=100,{protocol},ct_mark=0x10000/0x10000,actions=mod_dl_dst:{mac},output:NXM_NX_CT_MARK[0..15]"),
+            // Nobody else on the node has the host's address, and services that a network does not have it does not reach.
+            format!("table=0,priority=215,in_port=LOCAL,{protocol},{field}_dst={address},actions=drop"),
+            format!("table=0,priority=205,{protocol},{field}_dst={services},actions=drop"),
             // The host to the outside. NAT to its own address makes way where a gateway router has the same port already.
             format!(
                 "table=0,priority=210,in_port=LOCAL,{protocol},{field}_src={address},actions=\
                  ct(commit,zone={OUTSIDE},nat(src={address}),exec(load:2->NXM_NX_CT_MARK[])),output:eth0"
             ),
-            // Gateway routers to the outside: user defined networks under their masquerade addresses, the default network
-            // under the node's. Anything else would leave with a pod's own address, and is dropped.
-            format!(
-                "table=0,priority=200,{protocol},{field}_src={masquerade},actions=\
-                 ct(commit,zone={OUTSIDE},nat(src={address}),exec({FROM_GATEWAY})),output:eth0"
-            ),
+            // The default network's pods leave under the node's address. Anything else would leave with a pod's own
+            // address, and is dropped.
             format!(
                 "table=0,priority=190,{protocol},{field}_src={address},actions=\
                  ct(commit,zone={OUTSIDE},nat(src={address}),exec({FROM_GATEWAY})),output:eth0"
             ),
-            // From the wire: replies to whom they belong, the rest to the host.
+            // From the wire: replies to whom they belong, the rest to the host, or to whose service it is.
             format!("table=0,priority=225,in_port=eth0,{protocol},actions=ct(zone={OUTSIDE},nat,table=1)"),
         ]);
         for state in ["+trk+est", "+trk+rel"] {
-            flows.push(format!("table=1,priority=100,ct_state={state},ct_mark=0x10000/0x10000,{protocol},actions=output:NXM_NX_CT_MARK[0..15]"));
+            flows.push(format!(
+                "table=1,priority=100,ct_state={state},ct_mark=0x10000/0x10000,{protocol},actions=\
+                 output:NXM_NX_CT_MARK[0..15]"
+            ));
         }
     }
     flows
 }
 
-/// Replaces br-ex's flows by [`br_ex`].
-pub(crate) async fn install(tools: &Tools, node: &NodeSite) -> Result<(), Error> {
+/// Between a change that could not be written and the next attempt.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Keeps br-ex's flows as networks and services want them, for ever.
+pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiver<Arc<Exposures>>) {
+    let mut interfaces = node.vswitch.interfaces();
+    let mut written: Option<Vec<String>> = None;
+    loop {
+        let exposures = wanted.borrow_and_update().clone();
+        let ports = patch_ports(&node, &exposures, &interfaces.borrow_and_update());
+        let mut flows = br_ex(&node.site);
+        flows.extend(exposure::flows(&node.site, &exposures, &ports));
+        if written.as_ref() != Some(&flows) {
+            match install(&tools, &node.site, &flows).await {
+                Ok(()) => written = Some(flows),
+                Err(error) => {
+                    tracing::warn!(node = node.site.name, %error, "flows could not be written; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+        }
+        let changed = tokio::select! {
+            changed = wanted.changed() => changed,
+            changed = interfaces.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// The OpenFlow ports of networks' gateway routers on br-ex, as far as Open vSwitch has them.
+fn patch_ports(
+    node: &NodeSide,
+    exposures: &Exposures,
+    interfaces: &crate::ovsdb::follow::Rows,
+) -> BTreeMap<String, u32> {
+    let numbers: BTreeMap<&str, u32> = interfaces
+        .values()
+        .filter_map(|row| {
+            let number = row["ofport"].as_u64().and_then(|number| u32::try_from(number).ok())?;
+            Some((row["name"].as_str()?, number))
+        })
+        .collect();
+    let networks = exposures.networks.keys().map(String::as_str).chain([naming::DEFAULT_NETWORK]);
+    let port = |network: &str| {
+        let name = format!("patch-br-ex_{}{}-to-br-int", naming::prefix(network), node.site.name);
+        numbers.get(name.as_str()).copied()
+    };
+    networks.filter_map(|network| Some((network.to_owned(), port(network)?))).collect()
+}
+
+/// Replaces br-ex's flows by `flows`, all at once; those that stay are not touched.
+pub(crate) async fn install(tools: &Tools, node: &NodeSite, flows: &[String]) -> Result<(), Error> {
     let failed = |reason: String| Error::Program { program: "ovs-ofctl", node: node.name.clone(), reason };
     let mut command = tools.command("ovs-ofctl");
     command
-        .args(["-O", "OpenFlow13", "--names", "replace-flows"])
+        .args(["-O", "OpenFlow14", "--bundle", "--names", "replace-flows"])
         .arg(format!("unix:{}", node.ovs_run.join("br-ex.mgmt").display()))
         .arg("-");
     command.env("OVS_RUNDIR", &node.ovs_run).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let text = br_ex(node).join("\n") + "\n";
+    let text = flows.join("\n") + "\n";
     let run = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {

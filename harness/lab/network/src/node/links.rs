@@ -1,21 +1,27 @@
 //! Interfaces, addresses and routes by netlink.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::IpProtocol;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use udn_lab_sys::netns::Netns;
 
 use crate::address::Mac;
 use crate::error::Error;
+
+/// The kernel's table of local addresses.
+const LOCAL_TABLE: u8 = 255;
 
 /// Netlink in one namespace.
 #[derive(Clone)]
@@ -108,6 +114,17 @@ impl Links {
     }
 
     pub(crate) async fn add_route(&self, to: IpNet, via: IpAddr, index: u32) -> Result<(), Error> {
+        self.add_route_in(to, via, index, None).await
+    }
+
+    /// … in a table of its own.
+    pub(crate) async fn add_route_in(
+        &self,
+        to: IpNet,
+        via: IpAddr,
+        index: u32,
+        table: Option<u32>,
+    ) -> Result<(), Error> {
         let to = to.trunc();
         let what = format!("add route to {to} via {via}");
         let invalid = |error: &dyn std::fmt::Display| Error::Link {
@@ -124,8 +141,51 @@ impl Links {
             .onlink()
             .build();
         message.header.address_family = if to.addr().is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        if let Some(table) = table.and_then(|table| u8::try_from(table).ok()) {
+            message.header.table = table;
+        }
         let result = self.handle.route().add(message).replace().execute().await;
         result.map_err(self.failed(what))
+    }
+
+    /// Sends what the host itself sends to `ports` of its own `address` by `table`. The rule that sends everything to local
+    /// addresses to `lo` comes first of all rules; it is moved behind.
+    pub(crate) async fn node_ports_first(
+        &self,
+        address: IpAddr,
+        ports: RangeInclusive<u16>,
+        table: u32,
+    ) -> Result<(), Error> {
+        let (family, length) = if address.is_ipv6() { (AddressFamily::Inet6, 128) } else { (AddressFamily::Inet, 32) };
+        let range = RulePortRange { start: *ports.start(), end: *ports.end() };
+        for (priority, protocol) in [(10, IpProtocol::Tcp), (11, IpProtocol::Udp)] {
+            let mut request = self.handle.rule().add();
+            let message = request.message_mut();
+            (message.header.family, message.header.dst_len) = (family, length);
+            (message.header.table, message.header.action) = (u8::try_from(table).unwrap_or(7), RuleAction::ToTable);
+            message.attributes.extend([
+                RuleAttribute::Destination(address),
+                RuleAttribute::Iifname("lo".into()),
+                RuleAttribute::Priority(priority),
+                RuleAttribute::IpProtocol(protocol),
+                RuleAttribute::DestinationPortRange(range),
+            ]);
+            let result = request.replace().execute().await;
+            result.map_err(self.failed(format!("add a rule for node ports of {address}")))?;
+        }
+        let mut behind = self.handle.rule().add();
+        let message = behind.message_mut();
+        (message.header.family, message.header.table) = (family, LOCAL_TABLE);
+        message.header.action = RuleAction::ToTable;
+        message.attributes.push(RuleAttribute::Priority(100));
+        let result = behind.replace().execute().await;
+        result.map_err(self.failed("add the rule for local addresses behind that for node ports"))?;
+        let mut first = RuleMessage::default();
+        (first.header.family, first.header.table, first.header.action) = (family, LOCAL_TABLE, RuleAction::ToTable);
+        first.attributes.push(RuleAttribute::Priority(0));
+        // Already away after a restart.
+        let _ = self.handle.rule().del(first).execute().await;
+        Ok(())
     }
 
     pub(crate) async fn add_neighbour(&self, index: u32, address: IpAddr, mac: Mac) -> Result<(), Error> {

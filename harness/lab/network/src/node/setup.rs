@@ -9,15 +9,24 @@ use super::vswitch::BridgePort;
 use super::{NodeSide, flows};
 use crate::address::{Mac, subnet};
 use crate::error::Error;
-use crate::layout::{Layout, MASQUERADE, POD_RANGES, SERVICE_RANGES, probe_address};
+use crate::layout::{DEFAULT_JOIN, Layout, MASQUERADE, POD_RANGES, SERVICE_RANGES, probe_address};
+use crate::service::NODE_PORTS;
 use crate::topology::switches::management_addresses;
 
 /// The host's port on the default network.
 const MANAGEMENT_PORT: &str = "ovn-k8s-mp0";
+/// Routing table of connections from the host to node ports of its own address.
+const NODE_PORT_TABLE: u32 = 7;
 
 /// Prepares a node. The default network must be in the northbound database.
 pub(crate) async fn prepare(node: &NodeSide, tools: &Tools, default_network: &Layout) -> Result<(), Error> {
-    tokio::try_join!(flows::install(tools, &node.site), management_port(node, default_network), masquerade(node))?;
+    let base = flows::br_ex(&node.site);
+    tokio::try_join!(
+        flows::install(tools, &node.site, &base),
+        management_port(node, default_network),
+        masquerade(node),
+        own_node_ports(node)
+    )?;
     Ok(())
 }
 
@@ -60,12 +69,39 @@ async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<()
 /// The way back to gateway routers that reached the host under its masquerade address.
 async fn masquerade(node: &NodeSide) -> Result<(), Error> {
     let index = node.links.index("br-ex").await?;
-    for (address, length) in [(IpAddr::from(MASQUERADE.0), 17), (IpAddr::from(MASQUERADE.1), 112)] {
+    for ((address, length), join) in
+        [(IpAddr::from(MASQUERADE.0), 17), (IpAddr::from(MASQUERADE.1), 112)].into_iter().zip(DEFAULT_JOIN)
+    {
         let Ok(range) = IpNet::new(address, length) else { continue };
         let Some(next_hop) = subnet::nth(range, 1) else { continue };
         // Nobody has this address: br-ex takes the packets on their way out and rewrites the MAC.
         node.links.add_neighbour(index, next_hop, Mac::of(next_hop)).await?;
         node.links.add_route(range, next_hop, index).await?;
+        if let Ok(join) = join.parse() {
+            node.links.add_route(join, next_hop, index).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The host reaches node ports of its own address by br-ex, as everybody else does, instead of by `lo`: the kernel's
+/// rule for local addresses makes way for one that looks at the port first.
+async fn own_node_ports(node: &NodeSide) -> Result<(), Error> {
+    let index = node.links.index("br-ex").await?;
+    let failed = |error: std::io::Error| Error::Link {
+        action: "let br-ex take packets from the node's own address".into(),
+        netns: node.site.name.clone(),
+        reason: error.to_string(),
+    };
+    node.site.netns.write_sysctl("ipv4/conf/br-ex/accept_local", "1").map_err(failed)?;
+    for (address, masquerade) in
+        [(IpAddr::from(node.site.ipv4), IpAddr::from(MASQUERADE.0)), (node.site.ipv6.into(), MASQUERADE.1.into())]
+    {
+        let length = if masquerade.is_ipv4() { 17 } else { 112 };
+        let range = IpNet::new(masquerade, length).ok();
+        let Some(next_hop) = range.and_then(|range| subnet::nth(range, 1)) else { continue };
+        node.links.add_route_in(address.into(), next_hop, index, Some(NODE_PORT_TABLE)).await?;
+        node.links.node_ports_first(address, NODE_PORTS, NODE_PORT_TABLE).await?;
     }
     Ok(())
 }

@@ -71,6 +71,11 @@ impl Vswitch {
         self.client.commit("removing ports", transaction).await.map(|_| ())
     }
 
+    /// The rows of all interfaces, kept current.
+    pub(crate) fn interfaces(&self) -> watch::Receiver<Rows> {
+        self.interfaces.clone()
+    }
+
     /// Interfaces that the database has and whose names begin with `prefix`.
     pub(crate) fn known(&self, prefix: &str) -> Vec<String> {
         let rows = self.interfaces.borrow();
