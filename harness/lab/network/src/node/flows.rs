@@ -27,6 +27,18 @@ pub(crate) const BETWEEN: u16 = 64002;
 /// Marks: bit 16 says that the low 16 bits are the port of a gateway router.
 pub(crate) const FROM_GATEWAY: &str = "move:NXM_OF_IN_PORT[]->NXM_NX_CT_MARK[0..15],load:1->NXM_NX_CT_MARK[16]";
 
+/// A pair of interfaces, both ports of br-ex: what goes into the first comes out of the second as a packet seen for the
+/// first time. Between two gateway routers it must: Open vSwitch would take the second's pipeline for a continuation of the
+/// first's, with the addresses from before NAT, and loses packets that have been through conntrack too many times.
+pub(crate) const AGAIN: [&str; 2] = ["again0", "again1"];
+
+/// Actions that send a packet to a gateway router's port, as one seen for the first time. It comes from a MAC that is
+/// nobody's and holds the port.
+pub(crate) fn again(node: &NodeSite, port: u32) -> String {
+    let mac = Mac(node.mac);
+    format!("mod_dl_dst:{mac},mod_dl_src:0a:58:00:00:00:00,load:{port}->NXM_OF_ETH_SRC[0..15],output:{}", AGAIN[0])
+}
+
 /// The flows, one a line, for `ovs-ofctl --names add-flows`.
 pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
     let mac = Mac(node.mac);
@@ -50,11 +62,25 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
         "table=0,priority=230,arp,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=136,actions=output:eth0".into(),
+        format!(
+            "table=0,priority=400,in_port={},ip,actions=move:NXM_OF_ETH_SRC[0..15]->NXM_NX_REG0[0..15],\
+             output:NXM_NX_REG0[0..15]",
+            AGAIN[1]
+        ),
+        format!(
+            "table=0,priority=400,in_port={},ipv6,actions=move:NXM_OF_ETH_SRC[0..15]->NXM_NX_REG0[0..15],\
+             output:NXM_NX_REG0[0..15]",
+            AGAIN[1]
+        ),
+        // Whatever is flooded does not come back.
+        format!("table=0,priority=390,in_port={},actions=drop", AGAIN[0]),
+        format!("table=0,priority=390,in_port={},actions=drop", AGAIN[1]),
         "table=0,priority=5,in_port=eth0,actions=LOCAL".into(),
         "table=0,priority=5,in_port=LOCAL,actions=output:eth0".into(),
         "table=0,priority=0,actions=drop".into(),
         "table=1,priority=0,actions=LOCAL".into(),
         "table=2,priority=0,actions=drop".into(),
+        "table=3,priority=0,actions=drop".into(),
     ];
     for (ipv6, (join, services)) in [false, true].into_iter().zip(DEFAULT_JOIN.into_iter().zip(SERVICE_RANGES)) {
         let (protocol, field) = if ipv6 { ("ipv6", "ipv6") } else { ("ip", "nw") };
@@ -89,7 +115,13 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
             // A gateway router replies to another of this node, or to the host.
             format!(
                 "table=0,priority=218,{protocol},{field}_src={address},{field}_dst={networks},actions=\
-                 ct(zone={BETWEEN},nat,table=2)"
+                 ct(zone={BETWEEN},nat,table=3)"
+            ),
+            format!("table=3,priority=110,{protocol},ct_mark=0x1fffe/0x1ffff,actions=mod_dl_dst:{mac},LOCAL"),
+            format!(
+                "table=3,priority=100,{protocol},ct_mark=0x10000/0x10000,actions=mod_dl_dst:{mac},\
+                 mod_dl_src:0a:58:00:00:00:00,move:NXM_NX_CT_MARK[0..15]->NXM_OF_ETH_SRC[0..15],output:{}",
+                AGAIN[0]
             ),
             // Nobody else on the node has the host's address, and services that a network does not have it does not reach.
             format!("table=0,priority=215,in_port=LOCAL,{protocol},{field}_dst={address},actions=drop"),

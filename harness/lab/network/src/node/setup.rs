@@ -15,19 +15,38 @@ use crate::topology::switches::management_addresses;
 
 /// The host's port on the default network.
 const MANAGEMENT_PORT: &str = "ovn-k8s-mp0";
+/// What fits through the underlay.
+const PAIR_MTU: u32 = 1500;
 /// Routing table of connections from the host to node ports of its own address.
 const NODE_PORT_TABLE: u32 = 7;
 
 /// Prepares a node. The default network must be in the northbound database.
 pub(crate) async fn prepare(node: &NodeSide, tools: &Tools, default_network: &Layout) -> Result<(), Error> {
-    let base = flows::br_ex(&node.site);
     tokio::try_join!(
-        flows::install(tools, &node.site, &base),
+        external_bridge(node, tools),
         management_port(node, default_network),
         masquerade(node),
         own_node_ports(node)
     )?;
     Ok(())
+}
+
+/// br-ex' own ports and its flows, which name them.
+async fn external_bridge(node: &NodeSide, tools: &Tools) -> Result<(), Error> {
+    let [first, second] = flows::AGAIN;
+    node.links.delete(first).await?;
+    node.links.add_pair(first, &node.site.netns, second, Mac([0x0a, 0x58, 0, 0, 0, 1]), PAIR_MTU).await?;
+    for name in flows::AGAIN {
+        let path = format!("ipv6/conf/{name}/disable_ipv6");
+        node.site.netns.write_sysctl(&path, "1").map_err(|error| Error::Link {
+            action: format!("set net/{path} to 1"),
+            netns: node.site.name.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    node.links.set_up(node.links.index(second).await?).await?;
+    node.vswitch.add_external(&flows::AGAIN).await?;
+    flows::install(tools, &node.site, &flows::br_ex(&node.site)).await
 }
 
 async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<(), Error> {

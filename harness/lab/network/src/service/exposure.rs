@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 use udn_lab_sys::site::{
     EXTERNAL_V4, EXTERNAL_V6, NodeSite, ROUTER_V4, ROUTER_V6, UNDERLAY_PREFIX_V4, UNDERLAY_PREFIX_V6,
 };
 
 use super::facts::{Facts, Protocol};
-use crate::address::Mac;
 use crate::layout::{HOST_MASQUERADE, Layout, Node, masquerade};
 use crate::naming;
-use crate::node::flows::{BETWEEN, FROM_GATEWAY, OUTSIDE};
+use crate::node::flows::{BETWEEN, FROM_GATEWAY, OUTSIDE, again};
 
 /// One way into a network.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -78,7 +78,7 @@ pub(crate) fn announcer<'a>(facts: &Facts, nodes: &'a [Node]) -> Option<&'a str>
     let candidates = nodes.iter().map(|node| node.name.as_str());
     candidates
         .filter(|node| !facts.external_local || serving.contains(node))
-        .min_by_key(|node| naming::hash(&format!("{node}#{first}")))
+        .min_by_key(|node| Sha256::digest(format!("{node}#{first}")))
 }
 
 /// Whether somebody answers for an address: it is one of the underlay and nobody else's. Others lead nowhere outside.
@@ -131,15 +131,11 @@ impl Context<'_> {
                 self.external(*address, announcer.as_deref() == Some(self.node.name.as_str()), flows);
             }
             At::Allowed { address } => {
-                let (any, port, mac) = (Match::of(*address), self.port, Mac(self.node.mac));
-                let range = masquerade(address.is_ipv6());
+                let (any, again, number) = (Match::of(*address), again(self.node, self.port), self.exposure.port);
+                let (protocol, field, range) = (self.protocol(*address), any.field, masquerade(address.is_ipv6()));
                 flows.insert(format!(
-                    "table=0,priority=230,{},{}_src={range},{}_dst={address},tp_dst={},actions=\
-                     ct(commit,zone={BETWEEN},exec({FROM_GATEWAY})),mod_dl_dst:{mac},output:{port}",
-                    self.protocol(*address),
-                    any.field,
-                    any.field,
-                    self.exposure.port,
+                    "table=0,priority=230,{protocol},{field}_src={range},{field}_dst={address},tp_dst={number},actions=\
+                     ct(commit,zone={BETWEEN},exec({FROM_GATEWAY})),{again}"
                 ));
             }
         }
@@ -162,10 +158,10 @@ impl Context<'_> {
             // The host reaches services of the default network on its own node, under its masquerade address: gateway
             // router and host have the same one.
             let (own, host) = (own(self.node, address.is_ipv6()), host(address.is_ipv6()));
-            let mac = Mac(self.node.mac);
+            let again = again(self.node, port);
             flows.insert(format!(
                 "table=0,priority=216,in_port=LOCAL,{protocol},{field}_src={own},{field}_dst={address},tp_dst={number},\
-                 actions=ct(commit,zone={BETWEEN},nat(src={host}),exec({FROM_GATEWAY})),mod_dl_dst:{mac},output:{port}"
+                 actions=ct(commit,zone={BETWEEN},nat(src={host}),exec({FROM_GATEWAY})),{again}"
             ));
         }
     }
@@ -187,6 +183,13 @@ impl Context<'_> {
         }
         if self.default {
             flows.insert(format!("table=0,priority=260,in_port=LOCAL,{asks},actions=output:{port}"));
+            flows.insert(format!(
+                "table=0,priority=217,{},{}_src={address},{}_dst={},actions=ct(zone={BETWEEN},nat,table=3)",
+                any.protocol,
+                any.field,
+                any.field,
+                host(address.is_ipv6())
+            ));
         }
     }
 }
@@ -197,7 +200,7 @@ fn allowed_replies(default: u32, flows: &mut BTreeSet<String>) {
         let any = Match::family(ipv6);
         let to = masquerade(ipv6);
         flows.insert(format!(
-            "table=0,priority=229,in_port={default},{},{}_src={range},{}_dst={to},actions=ct(zone={BETWEEN},nat,table=2)",
+            "table=0,priority=229,in_port={default},{},{}_src={range},{}_dst={to},actions=ct(zone={BETWEEN},nat,table=3)",
             any.protocol, any.field, any.field
         ));
     }
@@ -206,10 +209,10 @@ fn allowed_replies(default: u32, flows: &mut BTreeSet<String>) {
 /// From a gateway router to that of another network on the same node, which is meant by its masquerade address.
 fn between_networks(node: &NodeSite, address: IpAddr, port: u32, flows: &mut BTreeSet<String>) {
     let (any, range, own) = (Match::of(address), masquerade(address.is_ipv6()), own(node, address.is_ipv6()));
-    let mac = Mac(node.mac);
+    let again = again(node, port);
     flows.insert(format!(
         "table=0,priority=219,{},{}_src={range},{}_dst={address},actions=\
-         ct(commit,zone={BETWEEN},nat(dst={own}),exec({FROM_GATEWAY})),mod_dl_dst:{mac},output:{port}",
+         ct(commit,zone={BETWEEN},nat(dst={own}),exec({FROM_GATEWAY})),{again}",
         any.protocol, any.field, any.field
     ));
 }

@@ -103,16 +103,16 @@ pub(crate) fn rows(facts: &Facts, network: &Layout, foreign: &[Layout]) -> Rows 
     if !network.is_default() && foreign.iter().any(|other| other.has_family(true)) {
         building.foreign();
     }
-    let load_balancers = building.vips.into_iter().map(|((protocol, scope), vips)| {
-        let load_balancer = LoadBalancer {
-            protocol,
-            vips,
-            options: scope.options(),
-            affinity: facts.affinity,
-            groups: scope.groups(network, foreign),
-        };
+    let load_balancers = building.vips.into_iter().map(|((protocol, scope, rejecting), vips)| {
+        let mut options = scope.options();
+        if rejecting {
+            options.insert("skip_snat", "true");
+        }
+        let suffix = if rejecting { "_rejecting" } else { "" };
+        let groups = scope.groups(network, foreign);
+        let load_balancer = LoadBalancer { protocol, vips, options, affinity: facts.affinity, groups };
         let prefix = naming::prefix(network.name());
-        (format!("{prefix}Service_{}_{}_{}", facts.key, protocol.upper(), scope.name()), load_balancer)
+        (format!("{prefix}Service_{}_{}_{}{suffix}", facts.key, protocol.upper(), scope.name()), load_balancer)
     });
     Rows { load_balancers: load_balancers.collect(), variables: building.variables }
 }
@@ -120,13 +120,15 @@ pub(crate) fn rows(facts: &Facts, network: &Layout, foreign: &[Layout]) -> Rows 
 struct Building<'a> {
     facts: &'a Facts,
     network: &'a Layout,
-    vips: BTreeMap<(Protocol, Scope), BTreeMap<String, String>>,
+    /// By whether it only rejects, too: then a gateway router must leave the source alone, or the rejection has another.
+    vips: BTreeMap<(Protocol, Scope, bool), BTreeMap<String, String>>,
     variables: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Building<'_> {
     fn vip(&mut self, protocol: Protocol, scope: Scope, vip: String, backends: String) {
-        self.vips.entry((protocol, scope)).or_default().insert(vip, backends);
+        let rejecting = backends.is_empty() && !matches!(scope, Scope::LocalRouter(_));
+        self.vips.entry((protocol, scope, rejecting)).or_default().insert(vip, backends);
     }
 
     fn port(&mut self, port: &Port) {
@@ -206,8 +208,8 @@ impl Building<'_> {
         }
     }
 
-    /// Pods reach endpoints of their own node. A template without a value makes no rule at all, so that nodes with and
-    /// without endpoints have variables of their own for the same address: only one is set on each chassis.
+    /// Pods reach endpoints of their own node. A template cannot say "no endpoints", so that nodes with and without have
+    /// variables of their own for the same address: on each chassis one of them is an address that nobody has.
     fn internal_local(&mut self, port: &Port, cluster_ip: IpAddr, endpoints: &[&Endpoint]) {
         let ipv6 = cluster_ip.is_ipv6();
         let name = |what: &str| {
@@ -221,12 +223,12 @@ impl Building<'_> {
         for node in self.network.nodes.iter() {
             let own = of(node, endpoints);
             let variables = self.variables.entry(node.name.clone()).or_default();
-            if own.is_empty() {
-                variables.insert(empty.clone(), cluster_ip.to_string());
-            } else {
-                variables.insert(filled.clone(), cluster_ip.to_string());
-                variables.insert(backends.clone(), join(&own));
-            }
+            let (nobody, endpoint) = if ipv6 { ("100::", "[100::]:1") } else { ("0.0.0.1", "0.0.0.1:1") };
+            let address = cluster_ip.to_string();
+            let (with, without) = if own.is_empty() { (nobody, &*address) } else { (&*address, nobody) };
+            variables.insert(filled.clone(), with.to_owned());
+            variables.insert(empty.clone(), without.to_owned());
+            variables.insert(backends.clone(), if own.is_empty() { endpoint.to_owned() } else { join(&own) });
             some.insert(own.is_empty());
             if self.network.is_default() {
                 let vip = SocketAddr::new(cluster_ip, port.number).to_string();
@@ -366,10 +368,9 @@ mod tests {
         assert_eq!(lines.iter().filter(|line| line.ends_with("-> ")).count(), 2);
         for (node, own) in [("ovn-worker", Some("103.103.1.3:8080")), ("ovn-worker2", None)] {
             let variables = &rows.variables[node];
-            let v4: Vec<&String> =
-                variables.iter().filter(|(name, _)| name.ends_with("IPv4")).map(|(_, value)| value).collect();
-            assert_eq!(v4.contains(&&"10.96.1.1".to_owned()), true, "{node}");
-            assert_eq!(v4.iter().find(|value| value.contains(':')).map(|it| it.as_str()), own, "{node}");
+            let v4: BTreeSet<&str> =
+                variables.iter().filter(|(name, _)| name.ends_with("IPv4")).map(|(_, value)| value.as_str()).collect();
+            assert_eq!(v4, BTreeSet::from(["10.96.1.1", "0.0.0.1", own.unwrap_or("0.0.0.1:1")]), "{node}");
         }
     }
 
@@ -393,9 +394,12 @@ mod tests {
     fn a_service_without_endpoints_keeps_its_addresses_and_rejects() {
         let mut facts = facts();
         facts.ports[0].endpoints.clear();
-        let lines = table(&rows(&facts, &layout(LAYER3, 1), &[]));
+        let rows = rows(&facts, &layout(LAYER3, 1), &[]);
+        let lines = table(&rows);
         assert_eq!(lines.len(), 5);
         assert!(lines.iter().all(|line| line.ends_with("-> ")), "{lines:?}");
+        // A gateway router that changed the source of a rejection would send it in nobody's name.
+        assert!(rows.load_balancers.values().all(|row| row.options["skip_snat"] == "true"));
     }
 
     #[test]
