@@ -29,6 +29,11 @@ pub(crate) fn masquerade(ipv6: bool) -> &'static str {
     if ipv6 { "fd69::/112" } else { "169.254.0.0/17" }
 }
 
+/// What the host's routes to gateway routers lead to. Nobody has this address: br-ex takes the packets on their way out.
+pub(crate) fn masquerade_next_hop(ipv6: bool) -> Option<IpAddr> {
+    masquerade(ipv6).parse().ok().and_then(|range| subnet::nth(range, 1))
+}
+
 /// A node, as far as the network needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Node {

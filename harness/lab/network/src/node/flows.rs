@@ -2,8 +2,9 @@
 //! its conntrack mark the port that it came from, and its replies are sent to the port that the mark names. [`br_ex`] does
 //! not depend on which networks exist; what services add is `service::exposure`, and [`keep`] writes both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use udn_lab_sys::site::{NodeSite, Tools};
 use super::NodeSide;
 use crate::address::Mac;
 use crate::error::Error;
-use crate::layout::{DEFAULT_JOIN, HOST_MASQUERADE, SERVICE_RANGES, masquerade};
+use crate::layout::{DEFAULT_JOIN, HOST_MASQUERADE, SERVICE_RANGES, masquerade, masquerade_next_hop};
 use crate::naming;
 use crate::service::exposure::{self, Exposures};
 
@@ -49,16 +50,13 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
         "table=0,priority=300,in_port=LOCAL,udp,tp_dst=6081,actions=output:eth0".into(),
         "table=0,priority=300,in_port=LOCAL,udp6,tp_dst=6081,actions=output:eth0".into(),
         // Who asks on the wire for the node's address is answered by the node; what is answered concerns all who may have asked.
-        "table=0,priority=250,in_port=eth0,arp,arp_op=1,actions=LOCAL".into(),
+        "table=0,priority=255,in_port=eth0,arp,arp_op=1,actions=LOCAL".into(),
         "table=0,priority=250,in_port=eth0,arp,actions=FLOOD".into(),
         "table=0,priority=250,in_port=eth0,icmp6,icmp_type=136,actions=FLOOD".into(),
         "table=0,priority=240,in_port=eth0,icmp6,icmp_type=135,actions=LOCAL".into(),
         "table=0,priority=250,in_port=LOCAL,arp,actions=output:eth0".into(),
         "table=0,priority=250,in_port=LOCAL,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=250,in_port=LOCAL,icmp6,icmp_type=136,actions=output:eth0".into(),
-        // A gateway router that answers the host itself.
-        format!("table=0,priority=235,arp,arp_op=2,arp_tpa={},actions=LOCAL", node.ipv4),
-        format!("table=0,priority=235,icmp6,icmp_type=136,ipv6_dst={},actions=LOCAL", node.ipv6),
         "table=0,priority=230,arp,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=136,actions=output:eth0".into(),
@@ -157,6 +155,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiver<Arc<Exposures>>) {
     let mut interfaces = node.vswitch.interfaces();
     let mut written: Option<Vec<String>> = None;
+    let mut routed = BTreeSet::new();
     loop {
         let exposures = wanted.borrow_and_update().clone();
         let ports = patch_ports(&node, &exposures, &interfaces.borrow_and_update());
@@ -172,6 +171,11 @@ pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiv
                 }
             }
         }
+        if let Err(error) = routes(&node, &mut routed, exposures.for_hosts()).await {
+            tracing::warn!(node = node.site.name, %error, "routes could not be changed; trying again");
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
         let changed = tokio::select! {
             changed = wanted.changed() => changed,
             changed = interfaces.changed() => changed,
@@ -180,6 +184,28 @@ pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiv
             return;
         }
     }
+}
+
+/// Makes the host's routes to external addresses of the default network those wanted.
+async fn routes(node: &NodeSide, routed: &mut BTreeSet<IpAddr>, wanted: BTreeSet<IpAddr>) -> Result<(), Error> {
+    if *routed == wanted {
+        return Ok(());
+    }
+    let index = node.links.index("br-ex").await?;
+    let gone: Vec<IpAddr> = routed.difference(&wanted).copied().collect();
+    for address in gone {
+        if let Some(via) = masquerade_next_hop(address.is_ipv6()) {
+            node.links.delete_route(address.into(), via, index).await?;
+        }
+        routed.remove(&address);
+    }
+    for address in wanted {
+        if let Some(via) = masquerade_next_hop(address.is_ipv6()).filter(|_| !routed.contains(&address)) {
+            node.links.add_route(address.into(), via, index).await?;
+            routed.insert(address);
+        }
+    }
+    Ok(())
 }
 
 /// The OpenFlow ports of networks' gateway routers on br-ex, as far as Open vSwitch has them.

@@ -13,6 +13,7 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use udn_lab_sys::netns::Netns;
@@ -117,18 +118,10 @@ impl Links {
         self.add_route_in(to, via, index, None).await
     }
 
-    /// … in a table of its own.
-    pub(crate) async fn add_route_in(
-        &self,
-        to: IpNet,
-        via: IpAddr,
-        index: u32,
-        table: Option<u32>,
-    ) -> Result<(), Error> {
+    fn route(&self, to: IpNet, via: IpAddr, index: u32, what: &str) -> Result<RouteMessage, Error> {
         let to = to.trunc();
-        let what = format!("add route to {to} via {via}");
         let invalid = |error: &dyn std::fmt::Display| Error::Link {
-            action: what.clone(),
+            action: what.to_owned(),
             netns: self.netns.name().into(),
             reason: error.to_string(),
         };
@@ -141,11 +134,34 @@ impl Links {
             .onlink()
             .build();
         message.header.address_family = if to.addr().is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        Ok(message)
+    }
+
+    /// … in a table of its own.
+    pub(crate) async fn add_route_in(
+        &self,
+        to: IpNet,
+        via: IpAddr,
+        index: u32,
+        table: Option<u32>,
+    ) -> Result<(), Error> {
+        let what = format!("add route to {to} via {via}");
+        let mut message = self.route(to, via, index, &what)?;
         if let Some(table) = table.and_then(|table| u8::try_from(table).ok()) {
             message.header.table = table;
         }
         let result = self.handle.route().add(message).replace().execute().await;
         result.map_err(self.failed(what))
+    }
+
+    /// Deletes a route; it is no error if there is none.
+    pub(crate) async fn delete_route(&self, to: IpNet, via: IpAddr, index: u32) -> Result<(), Error> {
+        let what = format!("delete the route to {to} via {via}");
+        let message = self.route(to, via, index, &what)?;
+        match self.handle.route().del(message).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nix::libc::ESRCH => Ok(()),
+            result => result.map_err(self.failed(what)),
+        }
     }
 
     /// Sends what the host itself sends to `ports` of its own `address` by `table`. The rule that sends everything to local

@@ -7,9 +7,9 @@ use udn_lab_sys::site::{OVERLAY_MTU, Tools};
 
 use super::vswitch::BridgePort;
 use super::{NodeSide, flows};
-use crate::address::{Mac, subnet};
+use crate::address::Mac;
 use crate::error::Error;
-use crate::layout::{DEFAULT_JOIN, Layout, MASQUERADE, POD_RANGES, SERVICE_RANGES, probe_address};
+use crate::layout::{DEFAULT_JOIN, Layout, POD_RANGES, SERVICE_RANGES, masquerade, masquerade_next_hop, probe_address};
 use crate::service::NODE_PORTS;
 use crate::topology::switches::management_addresses;
 
@@ -25,7 +25,7 @@ pub(crate) async fn prepare(node: &NodeSide, tools: &Tools, default_network: &La
     tokio::try_join!(
         external_bridge(node, tools),
         management_port(node, default_network),
-        masquerade(node),
+        masquerades(node),
         own_node_ports(node)
     )?;
     Ok(())
@@ -36,17 +36,21 @@ async fn external_bridge(node: &NodeSide, tools: &Tools) -> Result<(), Error> {
     let [first, second] = flows::AGAIN;
     node.links.delete(first).await?;
     node.links.add_pair(first, &node.site.netns, second, Mac([0x0a, 0x58, 0, 0, 0, 1]), PAIR_MTU).await?;
+    // The kernel has no part in it.
     for name in flows::AGAIN {
-        let path = format!("ipv6/conf/{name}/disable_ipv6");
-        node.site.netns.write_sysctl(&path, "1").map_err(|error| Error::Link {
-            action: format!("set net/{path} to 1"),
-            netns: node.site.name.clone(),
-            reason: error.to_string(),
-        })?;
+        for (path, value) in [("ipv6/conf/NAME/disable_ipv6", "1"), ("ipv4/conf/NAME/arp_ignore", "8")] {
+            let path = path.replace("NAME", name);
+            node.site.netns.write_sysctl(&path, value).map_err(|error| Error::Link {
+                action: format!("set net/{path} to {value}"),
+                netns: node.site.name.clone(),
+                reason: error.to_string(),
+            })?;
+        }
     }
-    node.links.set_up(node.links.index(second).await?).await?;
     node.vswitch.add_external(&flows::AGAIN).await?;
-    flows::install(tools, &node.site, &flows::br_ex(&node.site)).await
+    flows::install(tools, &node.site, &flows::br_ex(&node.site)).await?;
+    // Not before: without flows br-ex floods, and the pair would be a loop.
+    node.links.set_up(node.links.index(second).await?).await
 }
 
 async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<(), Error> {
@@ -76,7 +80,7 @@ async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<()
             node.links.add_address(index, address).await?;
         }
     }
-    for range in POD_RANGES.iter().chain(&SERVICE_RANGES).filter_map(|text| text.parse::<IpNet>().ok()) {
+    for range in POD_RANGES.iter().filter_map(|text| text.parse::<IpNet>().ok()) {
         let same_family = subnets.iter().find(|subnet| subnet.addr().is_ipv6() == range.addr().is_ipv6());
         if let Some(gateway) = same_family.and_then(|subnet| default_network.gateway(*subnet)) {
             node.links.add_route(range, gateway, index).await?;
@@ -85,19 +89,16 @@ async fn management_port(node: &NodeSide, default_network: &Layout) -> Result<()
     Ok(())
 }
 
-/// The way back to gateway routers that reached the host under its masquerade address.
-async fn masquerade(node: &NodeSide) -> Result<(), Error> {
+/// The host's ways to gateway routers, by br-ex: to services of the default network, and back to whoever reached the host
+/// under its masquerade address.
+async fn masquerades(node: &NodeSide) -> Result<(), Error> {
     let index = node.links.index("br-ex").await?;
-    for ((address, length), join) in
-        [(IpAddr::from(MASQUERADE.0), 17), (IpAddr::from(MASQUERADE.1), 112)].into_iter().zip(DEFAULT_JOIN)
-    {
-        let Ok(range) = IpNet::new(address, length) else { continue };
-        let Some(next_hop) = subnet::nth(range, 1) else { continue };
-        // Nobody has this address: br-ex takes the packets on their way out and rewrites the MAC.
+    for (ipv6, (join, services)) in [false, true].into_iter().zip(DEFAULT_JOIN.into_iter().zip(SERVICE_RANGES)) {
+        let Some(next_hop) = masquerade_next_hop(ipv6) else { continue };
+        // br-ex rewrites the MAC.
         node.links.add_neighbour(index, next_hop, Mac::of(next_hop)).await?;
-        node.links.add_route(range, next_hop, index).await?;
-        if let Ok(join) = join.parse() {
-            node.links.add_route(join, next_hop, index).await?;
+        for range in [masquerade(ipv6), join, services].into_iter().filter_map(|text| text.parse().ok()) {
+            node.links.add_route(range, next_hop, index).await?;
         }
     }
     Ok(())
@@ -113,12 +114,8 @@ async fn own_node_ports(node: &NodeSide) -> Result<(), Error> {
         reason: error.to_string(),
     };
     node.site.netns.write_sysctl("ipv4/conf/br-ex/accept_local", "1").map_err(failed)?;
-    for (address, masquerade) in
-        [(IpAddr::from(node.site.ipv4), IpAddr::from(MASQUERADE.0)), (node.site.ipv6.into(), MASQUERADE.1.into())]
-    {
-        let length = if masquerade.is_ipv4() { 17 } else { 112 };
-        let range = IpNet::new(masquerade, length).ok();
-        let Some(next_hop) = range.and_then(|range| subnet::nth(range, 1)) else { continue };
+    for address in [IpAddr::from(node.site.ipv4), node.site.ipv6.into()] {
+        let Some(next_hop) = masquerade_next_hop(address.is_ipv6()) else { continue };
         node.links.add_route_in(address.into(), next_hop, index, Some(NODE_PORT_TABLE)).await?;
         node.links.node_ports_first(address, NODE_PORTS, NODE_PORT_TABLE).await?;
     }

@@ -45,6 +45,18 @@ pub(crate) struct Exposures {
     pub(crate) services: BTreeMap<String, Vec<Exposure>>,
 }
 
+impl Exposures {
+    /// External addresses of the default network, which hosts reach as its services and not over the underlay.
+    pub(crate) fn for_hosts(&self) -> BTreeSet<IpAddr> {
+        let default = self.services.values().flatten().filter(|it| it.network == naming::DEFAULT_NETWORK);
+        let external = default.filter_map(|it| match &it.at {
+            At::External { address, announcer } => announcer.as_ref().map(|_| *address),
+            _ => None,
+        });
+        external.collect()
+    }
+}
+
 /// The exposures of a service of `network`. `allowed`: pods of all networks may use its ClusterIPs.
 pub(crate) fn of(facts: &Facts, network: &Layout, allowed: bool) -> Vec<Exposure> {
     let mut found = Vec::new();
@@ -103,7 +115,7 @@ pub(crate) fn flows(node: &NodeSite, exposures: &Exposures, ports: &BTreeMap<Str
         context.flows(&mut flows);
     }
     if let Some(default) = default {
-        allowed_replies(default, &mut flows);
+        default_services(node, default, &mut flows);
     }
     for (network, address) in &exposures.networks {
         if let (Some(address), Some(port)) = (address, ports.get(network).copied()) {
@@ -182,7 +194,6 @@ impl Context<'_> {
             flows.insert(format!("table=0,priority=260,in_port=eth0,{asks},actions=output:{port}"));
         }
         if self.default {
-            flows.insert(format!("table=0,priority=260,in_port=LOCAL,{asks},actions=output:{port}"));
             flows.insert(format!(
                 "table=0,priority=217,{},{}_src={address},{}_dst={},actions=ct(zone={BETWEEN},nat,table=3)",
                 any.protocol,
@@ -194,14 +205,18 @@ impl Context<'_> {
     }
 }
 
-/// Replies of services that pods of other networks may use.
-fn allowed_replies(default: u32, flows: &mut BTreeSet<String>) {
+/// The host's connections to services of the default network, and replies to it and to other networks.
+fn default_services(node: &NodeSite, default: u32, flows: &mut BTreeSet<String>) {
     for (ipv6, range) in [false, true].into_iter().zip(crate::layout::SERVICE_RANGES) {
-        let any = Match::family(ipv6);
-        let to = masquerade(ipv6);
+        let Match { protocol, field } = Match::family(ipv6);
+        let (own, host, networks, again) = (own(node, ipv6), host(ipv6), masquerade(ipv6), again(node, default));
         flows.insert(format!(
-            "table=0,priority=229,in_port={default},{},{}_src={range},{}_dst={to},actions=ct(zone={BETWEEN},nat,table=3)",
-            any.protocol, any.field, any.field
+            "table=0,priority=229,in_port=LOCAL,{protocol},{field}_src={own},{field}_dst={range},actions=\
+             ct(commit,zone={BETWEEN},nat(src={host}),exec({FROM_GATEWAY})),{again}"
+        ));
+        flows.insert(format!(
+            "table=0,priority=229,in_port={default},{protocol},{field}_src={range},{field}_dst={networks},actions=\
+             ct(zone={BETWEEN},nat,table=3)"
         ));
     }
 }
