@@ -58,10 +58,12 @@ fn gateway_router(
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let join = layout.gateway_join(node);
-    // Replies of load-balanced connections come back to the router that balanced them. One address for all its ports: what
-    // leaves by br-ex again must not have the node's.
-    let source: Vec<String> = join.iter().map(|net| net.addr().to_string()).collect();
-    gateway.options.push(("lb_force_snat_ip".into(), source.join(" ")));
+    // Replies of load-balanced connections come back to the router that balanced them. The default network's use one address
+    // for all ports: what leaves by br-ex again must not have the node's. The others name no address: so that OVN does not
+    // drop what is for the node's own, which is nobody's but a template's.
+    let addresses: Vec<String> = join.iter().map(|net| net.addr().to_string()).collect();
+    let source = if layout.is_default() { addresses.join(" ") } else { "router_ip".to_owned() };
+    gateway.options.push(("lb_force_snat_ip".into(), source));
     let join_port = connect(transaction, &mut gateway, &format!("rtoj-{name}"), &format!("jtor-{name}"), &join, None);
 
     // Node and gateway routers share address and MAC: br-ex tells by its conntrack marks whose a reply is.

@@ -194,8 +194,11 @@ fn own_node_closed(
     if !layout.has_gateways() {
         return Vec::new();
     }
-    let node_ports = |protocol: &str| format!("{} <= {protocol}.dst <= {}", NODE_PORTS.start(), NODE_PORTS.end());
-    let within = format!("(({}) || ({}) || ({}))", node_ports("tcp"), node_ports("udp"), node_ports("sctp"));
+    let any = |term: &dyn Fn(&str) -> String| ["tcp", "udp", "sctp"].map(term).join(" || ");
+    let (first, last) = (NODE_PORTS.start(), NODE_PORTS.end());
+    let within = any(&|protocol| format!("{first} <= {protocol}.dst <= {last}"));
+    // Not the negation of the former: OVN would want a packet to be of all three protocols.
+    let outside = any(&|protocol| format!("{protocol}.dst < {first} || {protocol}.dst > {last}"));
     let families = layout.join().into_iter().map(|join| join.addr().is_ipv6());
     families
         .map(|ipv6| {
@@ -205,15 +208,15 @@ fn own_node_closed(
                 .unwrap_or_default();
             let to = format!("{version}.dst == {}", node.addresses[usize::from(ipv6)]);
             let (action, name, what) = match (layout.is_default(), ipv6) {
-                (true, _) => ("drop", "OwnNodePorts", within.clone()),
-                (false, false) => ("reject", "OwnNodeHostPorts", "(tcp || udp || sctp)".to_owned()),
-                (false, true) => ("reject", "OwnNodeHostPorts", format!("(tcp || udp || sctp) && !{within}")),
+                (true, _) => ("drop", "OwnNodePorts", within.as_str()),
+                (false, false) => ("reject", "OwnNodeHostPorts", "tcp || udp || sctp"),
+                (false, true) => ("reject", "OwnNodeHostPorts", outside.as_str()),
             };
             transaction.insert(
                 "ACL",
                 json!({
                     "direction": "from-lport", "priority": 1100, "action": action,
-                    "match": format!("{from}{to} && {what}"), "options": map([("apply-after-lb", "true")]),
+                    "match": format!("{from}{to} && ({what})"), "options": map([("apply-after-lb", "true")]),
                     "external_ids": map([("k8s.ovn.org/name", name), ("k8s.ovn.org/network", layout.name())]),
                 }),
             )

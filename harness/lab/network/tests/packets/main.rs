@@ -8,6 +8,7 @@
 mod cluster;
 mod probe;
 mod scenarios;
+mod services;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use udn_lab_sys::site::{EXTERNAL_V4, EXTERNAL_V6, Site};
 
 use crate::cluster::{Attached, Cluster, eventually, socket};
 use crate::probe::{Cell, Wanted, listen, settle};
+use crate::services;
 
 const UDN: &str = "UserDefinedNetwork";
 const CUDN: &str = "ClusterUserDefinedNetwork";
@@ -59,6 +60,7 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         }
     }
     for result in [
+        services::services(&cluster, &pods).await.context("services"),
         open_default_ports(&cluster, &pods).await.context("open default ports"),
         multi_homing(&cluster, &pods).await.context("multi-homing"),
         static_requests(&cluster).await.context("static requests"),
