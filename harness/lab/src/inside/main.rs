@@ -90,9 +90,12 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     };
     api.join(control_plane)?;
 
-    let network = Network::start(api.client.clone(), site.clone(), udn_lab_network::Options::default())
-        .await
-        .map_err(Error::inside("start the network"))?;
+    let mut options = udn_lab_network::Options::default();
+    if let Some(allowed) = &start.udn_allowed_default_services {
+        options.allowed_default_services.clone_from(allowed);
+    }
+    let network = Network::start(api.client.clone(), site.clone(), options).await;
+    let network = network.map_err(Error::inside("start the network"))?;
     steps.done("network");
     controllers(&authority, control_plane, api.client.clone(), report.clone());
     kubelets(&authority, &api.client, &site, &network, &report)?;

@@ -164,6 +164,14 @@ impl Links {
         }
     }
 
+    /// What is there already is no error.
+    fn added(&self, result: Result<(), rtnetlink::Error>, what: String) -> Result<(), Error> {
+        match result {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nix::libc::EEXIST => Ok(()),
+            result => result.map_err(self.failed(what)),
+        }
+    }
+
     /// Sends what the host itself sends to `ports` of its own `address` by `table`. The rule that sends everything to local
     /// addresses to `lo` comes first of all rules; it is moved behind.
     pub(crate) async fn node_ports_first(
@@ -186,16 +194,14 @@ impl Links {
                 RuleAttribute::IpProtocol(protocol),
                 RuleAttribute::DestinationPortRange(range),
             ]);
-            let result = request.replace().execute().await;
-            result.map_err(self.failed(format!("add a rule for node ports of {address}")))?;
+            self.added(request.execute().await, format!("add a rule for node ports of {address}"))?;
         }
         let mut behind = self.handle.rule().add();
         let message = behind.message_mut();
         (message.header.family, message.header.table) = (family, LOCAL_TABLE);
         message.header.action = RuleAction::ToTable;
         message.attributes.push(RuleAttribute::Priority(100));
-        let result = behind.replace().execute().await;
-        result.map_err(self.failed("add the rule for local addresses behind that for node ports"))?;
+        self.added(behind.execute().await, "add the rule for local addresses behind that for node ports".into())?;
         let mut first = RuleMessage::default();
         (first.header.family, first.header.table, first.header.action) = (family, LOCAL_TABLE, RuleAction::ToTable);
         first.attributes.push(RuleAttribute::Priority(0));
