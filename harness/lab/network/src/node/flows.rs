@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::IpAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,6 +156,7 @@ pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiv
     let mut interfaces = node.vswitch.interfaces();
     let mut written: Option<Vec<String>> = None;
     let mut routed = BTreeSet::new();
+    let mut plugged = BTreeMap::new();
     loop {
         let exposures = wanted.borrow_and_update().clone();
         let ports = patch_ports(&node, &exposures, &interfaces.borrow_and_update());
@@ -171,6 +172,15 @@ pub(crate) async fn keep(node: NodeSide, tools: Tools, mut wanted: watch::Receiv
                 }
             }
         }
+        let gone: BTreeSet<u32> =
+            plugged.values().filter(|port| !ports.values().any(|it| it == *port)).copied().collect();
+        for port in gone {
+            // Connections of a network that is gone would hold on to its port when another comes along.
+            if let Err(error) = forget(&tools, &node.site, port).await {
+                tracing::warn!(node = node.site.name, port, %error, "connections could not be forgotten");
+            }
+        }
+        plugged = ports;
         if let Err(error) = routes(&node, &mut routed, exposures.for_hosts()).await {
             tracing::warn!(node = node.site.name, %error, "routes could not be changed; trying again");
             tokio::time::sleep(RETRY).await;
@@ -229,20 +239,35 @@ fn patch_ports(
     networks.filter_map(|network| Some((network.to_owned(), port(network)?))).collect()
 }
 
+/// Forgets the connections of the gateway router that was behind a port.
+async fn forget(tools: &Tools, node: &NodeSite, port: u32) -> Result<(), Error> {
+    for zone in [OUTSIDE, TO_HOST, BETWEEN] {
+        let mut command = tools.command("ovs-appctl");
+        let mark = 0x1_0000 | port;
+        command.args(["dpctl/flush-conntrack", &format!("zone={zone}"), &format!("mark={mark:#x}/0x1ffff")]);
+        run("ovs-appctl", node, command, String::new()).await?;
+    }
+    Ok(())
+}
+
 /// Replaces br-ex's flows by `flows`, all at once; those that stay are not touched.
 pub(crate) async fn install(tools: &Tools, node: &NodeSite, flows: &[String]) -> Result<(), Error> {
-    let failed = |reason: String| Error::Program { program: "ovs-ofctl", node: node.name.clone(), reason };
     let mut command = tools.command("ovs-ofctl");
     command
         .args(["-O", "OpenFlow14", "--bundle", "--names", "replace-flows"])
         .arg(format!("unix:{}", node.ovs_run.join("br-ex.mgmt").display()))
         .arg("-");
+    run("ovs-ofctl", node, command, flows.join("\n") + "\n").await
+}
+
+/// Runs a program of the package tree with `input` for the node's Open vSwitch.
+async fn run(program: &'static str, node: &NodeSite, mut command: Command, input: String) -> Result<(), Error> {
+    let failed = |reason: String| Error::Program { program, node: node.name.clone(), reason };
     command.env("OVS_RUNDIR", &node.ovs_run).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let text = flows.join("\n") + "\n";
     let run = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(text.as_bytes())?;
+            stdin.write_all(input.as_bytes())?;
         }
         child.wait_with_output()
     });

@@ -108,6 +108,10 @@ pub(crate) fn rows(facts: &Facts, network: &Layout, foreign: &[Layout]) -> Rows 
         if rejecting {
             options.insert("skip_snat", "true");
         }
+        if protocol == Protocol::Udp {
+            // Who goes on asking from the same port would otherwise be sent to an endpoint that is gone.
+            options.insert("ct_flush", "true");
+        }
         let suffix = if rejecting { "_rejecting" } else { "" };
         let groups = scope.groups(network, foreign);
         let load_balancer = LoadBalancer { protocol, vips, options, affinity: facts.affinity, groups };
