@@ -298,6 +298,10 @@ pub(crate) struct LabUp {
     /// Stay in the foreground; Ctrl-C ends the lab.
     #[arg(long)]
     pub foreground: bool,
+    /// Services of the default network that pods of all networks reach by their ClusterIPs, separated by commas
+    /// [default: default/kubernetes,kube-system/kube-dns]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub udn_allowed_default_services: Option<Vec<String>>,
 }
 
 /// `lab status`.

@@ -199,7 +199,7 @@ async fn lab(target: &Target, wishes: &Wishes, events: &Events) -> Result<LabInU
         let up = running.status().map(|_| running).map_err(Failure::setup);
         return end(stage, up).map(LabInUse::Found);
     }
-    let options = udn_lab::Options { cache, name: None, background: wishes.may_stay };
+    let options = udn_lab::Options { cache, background: wishes.may_stay, ..udn_lab::Options::default() };
     start(options, events.clone()).await.map(LabInUse::Own)
 }
 

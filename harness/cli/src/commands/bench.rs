@@ -124,7 +124,12 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
 
 /// A lab of its own, and how long a user would have waited for it.
 async fn lab(events: &Events) -> Result<(Lab, Duration), Failure> {
-    let options = udn_lab::Options { cache: udn_lab::default_folder(), name: None, background: false };
+    let options = udn_lab::Options {
+        cache: udn_lab::default_folder(),
+        name: None,
+        background: false,
+        udn_allowed_default_services: None,
+    };
     let begun = Instant::now();
     let lab = target::start(options, events.clone()).await?;
     Ok((lab, begun.elapsed()))

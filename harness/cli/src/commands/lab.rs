@@ -39,7 +39,12 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
     }
     let cancel = interrupt::watch().context("cannot watch for Ctrl-C").map_err(Failure::setup)?;
     let reporting = Reporting::progress_only();
-    let options = udn_lab::Options { cache, name: Some(name.clone()), background: !args.foreground };
+    let options = udn_lab::Options {
+        cache,
+        name: Some(name.clone()),
+        background: !args.foreground,
+        udn_allowed_default_services: args.udn_allowed_default_services.clone(),
+    };
     let started = tokio::select! {
         started = target::start(options, reporting.events()) => Some(started),
         () = cancel.cancelled() => None,

@@ -13,6 +13,7 @@
 //! | `namespace`, `garbage` | what is deleted takes with it what it must |
 //! | `kinds`, `inventory` | which kinds there are, and the metadata of all objects |
 //! | `serviceaccount`, `nodes`, `endpoints`, `dns` | what every namespace has; node health; endpoints of services, their names |
+//! | `loadbalancer` | addresses for services of type LoadBalancer |
 //! | `cache`, `watch`, `objects`, `queue`, `patch`, `events`, `error` | watching, writing, retrying, telling |
 
 mod cache;
@@ -27,6 +28,7 @@ mod hash;
 mod inventory;
 mod job;
 mod kinds;
+mod loadbalancer;
 mod namespace;
 mod nodes;
 mod objects;
@@ -46,4 +48,5 @@ mod watch;
 pub use endpoints::kubernetes::KubernetesService;
 pub use error::Error;
 pub use events::{Recorder, Severity, reference};
+pub use loadbalancer::pool::Pool as LoadBalancerPool;
 pub use start::{Controllers, Options, run};

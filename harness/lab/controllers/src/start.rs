@@ -28,6 +28,8 @@ use crate::garbage::Garbage;
 use crate::inventory::Inventory;
 use crate::job::Jobs;
 use crate::kinds::{self, Kinds};
+use crate::loadbalancer::pool::Pool as LoadBalancerPool;
+use crate::loadbalancer::{self, LoadBalancers};
 use crate::namespace::Namespaces;
 use crate::nodes::{LEASES, Nodes};
 use crate::objects::{Kind, Objects};
@@ -45,6 +47,8 @@ pub struct Options {
     pub root_ca: String,
     /// Where names for the cluster's DNS server are written; `None`: nowhere.
     pub dns_records: Option<PathBuf>,
+    /// Where services of type LoadBalancer get their addresses; `None` where somebody else gives them.
+    pub load_balancer_pool: Option<LoadBalancerPool>,
     /// A node whose lease was not renewed for so long is not ready. Default: 40 s, as upstream until 1.31 (50 s since).
     pub node_grace: Duration,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             kubernetes_service: None,
             root_ca: String::new(),
             dns_records: None,
+            load_balancer_pool: None,
             node_grace: Duration::from_secs(40),
         }
     }
@@ -266,6 +271,18 @@ impl Start {
             .run(),
         );
         self.spawn("jobs", Jobs { jobs, pods: pods.clone(), events: events.named("job-controller") }.run());
+        if let Some(pool) = options.load_balancer_pool {
+            self.spawn(
+                "load balancers",
+                LoadBalancers {
+                    services: services.clone(),
+                    pool,
+                    events: events.named(loadbalancer::COMPONENT),
+                    refused: Arc::default(),
+                }
+                .run(),
+            );
+        }
         self.spawn("endpoints", EndpointsController { services, pods, slices, legacy }.run());
         if let Some(service) = options.kubernetes_service {
             self.spawn(ONCE, kubernetes::run(client, service));

@@ -16,13 +16,23 @@ pub(crate) const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 /// ClusterIPs.
 pub(crate) const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 /// Join subnets of the default network.
-const DEFAULT_JOIN: [&str; 2] = ["100.64.0.0/16", "fd98::/64"];
+pub(crate) const DEFAULT_JOIN: [&str; 2] = ["100.64.0.0/16", "fd98::/64"];
 /// Addresses on br-ex that stand for the host and for each network's gateway routers.
 pub(crate) const MASQUERADE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(169, 254, 0, 0), Ipv6Addr::new(0xfd69, 0, 0, 0, 0, 0, 0, 0));
 /// The host, as gateway routers see it.
 pub(crate) const HOST_MASQUERADE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(169, 254, 0, 2), Ipv6Addr::new(0xfd69, 0, 0, 0, 0, 0, 0, 2));
+
+/// What stands on br-ex for user defined networks.
+pub(crate) fn masquerade(ipv6: bool) -> &'static str {
+    if ipv6 { "fd69::/112" } else { "169.254.0.0/17" }
+}
+
+/// What the host's routes to gateway routers lead to. Nobody has this address: br-ex takes the packets on their way out.
+pub(crate) fn masquerade_next_hop(ipv6: bool) -> Option<IpAddr> {
+    masquerade(ipv6).parse().ok().and_then(|range| subnet::nth(range, 1))
+}
 
 /// A node, as far as the network needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -194,10 +204,34 @@ impl Layout {
         format!("{}ext_{node}", naming::prefix(self.name()))
     }
 
+    /// The external switch's port on br-ex.
+    pub(crate) fn external_port(&self, node: &str) -> String {
+        format!("br-ex_{}{node}", naming::prefix(self.name()))
+    }
+
+    /// Load balancers that switches and gateway routers share.
+    pub(crate) fn cluster_group(&self) -> String {
+        format!("{}clusterLBGroup", naming::prefix(self.name()))
+    }
+
+    /// Load balancers of switches.
+    pub(crate) fn switch_group(&self) -> String {
+        format!("{}clusterSwitchLBGroup", naming::prefix(self.name()))
+    }
+
+    /// Load balancers of a node's gateway router.
+    pub(crate) fn router_group(&self, node: &str) -> String {
+        format!("{}routerLBGroup_{node}", naming::prefix(self.name()))
+    }
+
+    /// Whether pods have addresses of the family.
+    pub(crate) fn has_family(&self, ipv6: bool) -> bool {
+        self.definition.ranges.iter().any(|range| range.net.addr().is_ipv6() == ipv6)
+    }
+
     /// Join subnets of the families that the network has.
     pub(crate) fn join(&self) -> Vec<IpNet> {
-        let has = |ipv6: bool| self.definition.ranges.iter().any(|range| range.net.addr().is_ipv6() == ipv6);
-        self.definition.join.iter().copied().filter(|join| has(join.addr().is_ipv6())).collect()
+        self.definition.join.iter().copied().filter(|join| self.has_family(join.addr().is_ipv6())).collect()
     }
 
     /// The cluster router's addresses on the join switch.

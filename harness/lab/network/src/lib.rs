@@ -6,6 +6,7 @@
 //! * [`network`]: what the lab starts and the node agent calls
 //! * `controller`: objects to networks, addresses, annotations, conditions
 //! * `topology`: networks as rows of OVN, pure
+//! * `service`: services as load balancers and flows, pure
 //! * `layout`, `definition`, `address`, `naming`, `annotation`: arithmetic and notation, pure
 //! * `policy`: network policies
 //! * `node`: br-ex, br-int, interfaces
@@ -23,7 +24,8 @@ mod naming;
 mod node;
 mod ovsdb;
 mod policy;
+mod service;
 mod topology;
 
 pub use error::Error;
-pub use network::{Network, probe_source};
+pub use network::{Network, Options, probe_source};

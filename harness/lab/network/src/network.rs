@@ -13,17 +13,18 @@ use udn_lab_sys::pod::{AttachError, Attached, PodNetwork, Sandbox};
 use udn_lab_sys::site::Site;
 
 use crate::annotation;
-use crate::controller::Controller;
 use crate::controller::state::PodState;
+use crate::controller::{Controller, Ground};
 use crate::error::Error;
 use crate::layout::{Layout, Node, probe_address};
 use crate::naming::DEFAULT_NETWORK;
 use crate::node::links::Links;
 use crate::node::sync::Sync;
 use crate::node::vswitch::Vswitch;
-use crate::node::{NodeSide, attach, setup};
+use crate::node::{NodeSide, attach, flows, setup};
 use crate::ovsdb::{self, Transaction};
 use crate::policy;
+use crate::topology::services::Groups;
 use crate::topology::{self, isolation, services};
 
 const NORTHBOUND: &str = "OVN_Northbound";
@@ -31,6 +32,20 @@ const NORTHBOUND: &str = "OVN_Northbound";
 const DECISION: Duration = Duration::from_secs(5);
 /// … where it is already known what the pod waits for.
 const KNOWN_WAIT: Duration = Duration::from_millis(500);
+
+/// What can be chosen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Services of the default network (`<namespace>/<name>`) that pods of all networks may use by their ClusterIPs, as
+    /// OVN-Kubernetes' `--udn-allowed-default-services`.
+    pub allowed_default_services: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { allowed_default_services: vec!["default/kubernetes".into(), "kube-system/kube-dns".into()] }
+    }
+}
 
 /// User Defined Networks on the lab's OVN. Clones are the same network; it ends with the last.
 #[derive(Clone)]
@@ -60,13 +75,13 @@ impl Network {
     ///
     /// # Errors
     /// When a database does not answer or refuses, or a node cannot be prepared.
-    pub async fn start(client: Client, site: Arc<Site>) -> Result<Self, Error> {
+    pub async fn start(client: Client, site: Arc<Site>, options: Options) -> Result<Self, Error> {
         let nodes: Arc<Vec<Node>> = Arc::new(site.nodes.iter().map(Node::from).collect());
         let default_network = Layout::default_network(nodes);
         let socket = site.ovn.northbound();
         let northbound = ovsdb::Client::new(NORTHBOUND, socket.clone());
         let policies = policy::leftovers(&northbound).await?;
-        let load_balancers = lay_default_network(&northbound, &default_network).await?;
+        let ground = lay_default_network(&northbound, &default_network).await?;
         let sides = site
             .nodes
             .iter()
@@ -79,8 +94,12 @@ impl Network {
         futures::future::try_join_all(sides.iter().map(|side| setup::prepare(side, &site.tools, &default_network)))
             .await?;
         sync.all_chassis().await?;
-        let controller = Arc::new(Controller::new(client, northbound, default_network, load_balancers, policies));
+        let controller = Arc::new(Controller::new(client, northbound, default_network, ground, options, policies));
         let mut tasks = JoinSet::new();
+        for side in &sides {
+            let exposures = controller.exposures.subscribe();
+            tasks.spawn(flows::keep(side.clone(), site.tools.clone(), exposures));
+        }
         controller.start(&mut tasks);
         let nodes = sides.into_iter().map(|side| (side.site.name.clone(), side)).collect();
         Ok(Self { shared: Arc::new(Shared { controller, nodes, sync, _tasks: tasks }) })
@@ -130,24 +149,22 @@ pub fn probe_source(node_index: u8, pod_address: IpAddr) -> IpAddr {
     subnet.and_then(|subnet| probe_address(*subnet)).unwrap_or(pod_address)
 }
 
-/// The default network, its isolation and services. Returns the load balancers of gateway routers.
-async fn lay_default_network(northbound: &ovsdb::Client, layout: &Layout) -> Result<Vec<String>, Error> {
+/// The default network, its isolation, and what services need.
+async fn lay_default_network(northbound: &ovsdb::Client, layout: &Layout) -> Result<Ground, Error> {
     let purpose = "laying out the default network";
     let refused = |reason: String| Error::Refused { database: NORTHBOUND, purpose: purpose.into(), reason };
-    // What a former life left is replaced as a whole: pods' ports follow from their objects.
-    let mut leftovers = topology::delete(DEFAULT_NETWORK);
+    // What a former life left is replaced as a whole: pods' ports and services follow from their objects.
+    let mut leftovers = services::forget();
+    leftovers.append(topology::delete(DEFAULT_NETWORK));
     leftovers.delete("Port_Group", &isolation::port_group());
-    for row in northbound.select_all("Load_Balancer", &["name"]).await? {
-        if let Some(name) = row["name"].as_str().filter(|name| name.starts_with(services::NAMES)) {
-            leftovers.delete("Load_Balancer", name);
-        }
-    }
     northbound.commit(purpose, leftovers).await?;
-    let rows: Transaction = topology::create(layout, &[]).map_err(refused)?;
+    let common = northbound.commit(purpose, services::common(layout)).await?;
+    let load_balancers = common.into_iter().take(2).collect();
+    let groups = Groups::created(layout, northbound.commit(purpose, Groups::create(layout, &[])).await?);
+    let rows: Transaction = topology::create(layout, Some(&groups)).map_err(refused)?;
     northbound.commit(purpose, rows).await?;
     northbound.commit(purpose, isolation::create(layout)).await?;
-    northbound.commit(purpose, services::for_switches(layout)).await?;
-    northbound.commit(purpose, services::for_gateways(layout)).await
+    Ok(Ground { groups, load_balancers })
 }
 
 #[async_trait]

@@ -27,11 +27,14 @@ pub struct Options {
     pub name: Option<String>,
     /// The lab lives on when this program ends, until [`down`](super::down).
     pub background: bool,
+    /// Services of the default network (`<namespace>/<name>`) that pods of all networks may use by their ClusterIPs;
+    /// OVN-Kubernetes' default if `None`: the API server's and kube-dns'.
+    pub udn_allowed_default_services: Option<Vec<String>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: packages::default_folder(), name: None, background: false }
+        Self { cache: packages::default_folder(), name: None, background: false, udn_allowed_default_services: None }
     }
 }
 
@@ -83,7 +86,7 @@ impl Lab {
         let packages = packages::ensure(&options.cache, &|event| progress(Progress::Packages(event)))?;
         folder.remove()?;
         folder.create()?;
-        let lab = Self::boot(name, &folder, packages, progress);
+        let lab = Self::boot(name, &folder, packages, options, progress);
         match lab {
             Ok(lab) if options.background => lab.detach(),
             Ok(lab) => Ok(lab),
@@ -95,7 +98,13 @@ impl Lab {
         }
     }
 
-    fn boot(name: String, folder: &Folder, packages: Packages, progress: &dyn Fn(Progress)) -> Result<Self, Error> {
+    fn boot(
+        name: String,
+        folder: &Folder,
+        packages: Packages,
+        options: &Options,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Self, Error> {
         let log = folder.log();
         let log = File::create(&log).map_err(Ground::file("create", &log))?;
         let listener =
@@ -106,7 +115,13 @@ impl Lab {
         let spec = Spec { tree: packages.image_root, main: vec![MAIN.into()] };
         let mut sandbox = Sandbox::spawn(&spec, Some(&log))?;
         let tools = if from_host { "/" } else { TREE }.into();
-        let start = Start { name: name.clone(), tools, versions: versions.clone(), port };
+        let start = Start {
+            name: name.clone(),
+            tools,
+            versions: versions.clone(),
+            port,
+            udn_allowed_default_services: options.udn_allowed_default_services.clone(),
+        };
         let told = sandbox.channel().send_fd(listener.as_fd()).and_then(|()| sandbox.channel().send(&start));
         drop(listener);
         // A sandbox that is gone already has said why.

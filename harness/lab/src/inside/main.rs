@@ -91,7 +91,12 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     };
     api.join(control_plane)?;
 
-    let network = Network::start(api.client.clone(), site.clone()).await.map_err(Error::inside("start the network"))?;
+    let mut options = udn_lab_network::Options::default();
+    if let Some(allowed) = &start.udn_allowed_default_services {
+        options.allowed_default_services.clone_from(allowed);
+    }
+    let network = Network::start(api.client.clone(), site.clone(), options).await;
+    let network = network.map_err(Error::inside("start the network"))?;
     steps.done("network");
     let records = dns::records(&site);
     controllers(&authority, control_plane, api.client.clone(), records.clone(), report.clone());
@@ -131,6 +136,7 @@ fn controllers(
         kubernetes_service: Some(service),
         root_ca: authority.pem().to_owned(),
         dns_records: Some(dns_records),
+        load_balancer_pool: Some(udn_lab_controllers::LoadBalancerPool::default()),
         ..udn_lab_controllers::Options::default()
     };
     tokio::spawn(async move {

@@ -27,6 +27,24 @@ pub(super) fn service(object: &Value) -> Vec<FieldError> {
     if kind == "ExternalName" && text(spec, &["externalName"]).is_empty() {
         errors.push(FieldError::required("spec.externalName", ""));
     }
+    for (key, relevant) in [
+        ("internalTrafficPolicy", kind != "ExternalName"),
+        ("externalTrafficPolicy", spec.get("externalTrafficPolicy").is_some()),
+    ] {
+        if relevant && !matches!(text(spec, &[key]), "Cluster" | "Local") {
+            errors.push(FieldError::unsupported(format!("spec.{key}"), &spec[key], ["Cluster", "Local"]));
+        }
+    }
+    if text(spec, &["sessionAffinity"]) == "ClientIP" {
+        let timeout = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
+        if !timeout.as_i64().is_some_and(|seconds| (1..=86400).contains(&seconds)) {
+            let path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+            errors.push(FieldError::invalid(path, timeout, "must be greater than 0 and less than 86400"));
+        }
+    }
+    for (at, address) in list(spec, &["externalIPs"]).iter().enumerate() {
+        external_address(&format!("spec.externalIPs[{at}]"), address, &mut errors);
+    }
     let mut seen: Vec<(&Value, &Value)> = Vec::new();
     for (at, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{at}]");
@@ -60,6 +78,33 @@ pub(super) fn service(object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// An address that somebody outside can have.
+fn external_address(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
+    let Some(address) = value.as_str().and_then(|text| text.parse::<IpAddr>().ok()) else {
+        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        errors.push(FieldError::invalid(path, value, detail));
+        return;
+    };
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let link_local_multicast = match address {
+        IpAddr::V4(address) => address.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(address) => address.segments()[0] & 0xff0f == 0xff02,
+    };
+    for (is, what) in [
+        (address.is_unspecified(), "may not be unspecified (0.0.0.0 or ::)"),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (link_local_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ] {
+        if is {
+            errors.push(FieldError::invalid(path, value, what));
+        }
+    }
+}
+
 pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let kind = text(object, &["addressType"]);
@@ -89,4 +134,50 @@ pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldEr
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(change: Value) -> Vec<String> {
+        let mut spec = json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]});
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        service(&json!({"spec": spec})).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn addresses_that_nobody_outside_has_are_refused() {
+        assert!(problems(json!({"externalIPs": ["172.18.255.9", "2001:db8::1"]})).is_empty());
+        for (address, words) in [
+            ("nonsense", "must be a valid IP address"),
+            ("0.0.0.0", "may not be unspecified"),
+            ("127.0.0.1", "may not be in the loopback range"),
+            ("fe80::1", "may not be in the link-local range"),
+            ("224.0.0.5", "may not be in the link-local multicast range"),
+        ] {
+            let found = problems(json!({"externalIPs": [address]}));
+            assert!(found.len() == 1 && found[0].contains(words), "{address}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn policies_and_timeouts_have_their_values() {
+        assert!(
+            problems(json!({"internalTrafficPolicy": "Near"}))[0]
+                .contains("spec.internalTrafficPolicy: Unsupported value")
+        );
+        assert!(
+            problems(json!({"externalTrafficPolicy": "Near"}))[0]
+                .contains("spec.externalTrafficPolicy: Unsupported value")
+        );
+        let affinity = |seconds: i64| json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}});
+        assert!(problems(affinity(10800)).is_empty());
+        assert!(problems(affinity(0))[0].contains("must be greater than 0"));
+    }
 }

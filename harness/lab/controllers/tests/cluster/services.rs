@@ -7,7 +7,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{Cluster, eventually, workload};
+use udn_lab_controllers::{LoadBalancerPool, Options};
+
+use crate::support::{Cluster, eventually, options, workload};
 
 fn of<'a>(slices: &'a [EndpointSlice], service: &str, family: &str) -> Option<&'a EndpointSlice> {
     slices.iter().find(|slice| {
@@ -79,4 +81,48 @@ async fn the_api_server_has_its_service() {
     let slice: EndpointSlice = cluster.until("default", "kubernetes", "its slice", |_| true).await;
     assert_eq!(slice.endpoints[0].addresses, ["172.18.0.2"]);
     assert_eq!(slice.ports.unwrap()[0].port, Some(6443));
+}
+
+fn balancer(name: &str, more: serde_json::Value) -> serde_json::Value {
+    let mut spec = json!({"type": "LoadBalancer", "ipFamilyPolicy": "RequireDualStack", "ports": [{"port": 80}]});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+fn ingress(service: &Service) -> Vec<String> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.into_iter().flat_map(|status| status.ingress.iter().flatten());
+    ingress.filter_map(|ingress| ingress.ip.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_balancers_have_addresses_until_the_pool_is_used_up() {
+    let pool = LoadBalancerPool {
+        ipv4: "172.18.255.200".parse().unwrap()..="172.18.255.201".parse().unwrap(),
+        ..LoadBalancerPool::default()
+    };
+    let cluster = Cluster::with(Options { load_balancer_pool: Some(pool), ..options() }).await;
+    for (name, address) in [("one", "172.18.255.200"), ("two", "172.18.255.201")] {
+        cluster.create::<Service>("default", balancer(name, json!({}))).await;
+        let service = cluster.until::<Service>("default", name, "addresses", |it| ingress(it).len() == 2).await;
+        assert_eq!(ingress(&service)[0], address);
+        assert!(ingress(&service)[1].starts_with("fc00:f853:ccd:e793::ff"));
+    }
+    cluster.create::<Service>("default", balancer("three", json!({}))).await;
+    cluster.event("default", "AllocationFailed", "Failed to allocate IP for \"default/three\": no available IPs").await;
+    cluster.create::<Service>("default", balancer("rival", json!({"loadBalancerIP": "172.18.255.200"}))).await;
+    cluster.event("default", "AllocationFailed", "address also in use by default/one").await;
+    let services: Vec<Service> = cluster.list("default").await;
+    let half =
+        services.iter().filter(|it| ["three", "rival"].contains(&it.name_any().as_str()) && !ingress(it).is_empty());
+    assert_eq!(half.count(), 0, "no address, not half of one");
+    // What is released goes to who waits: by deletion, and by a change of type.
+    cluster.api::<Service>("default").delete("one", &DeleteParams::default()).await.unwrap();
+    cluster.until::<Service>("default", "rival", "the address it asks for", |it| ingress(it).len() == 2).await;
+    let plain = Patch::Merge(json!({"spec": {"type": "ClusterIP"}}));
+    cluster.api::<Service>("default").patch("two", &PatchParams::default(), &plain).await.unwrap();
+    cluster.until::<Service>("default", "three", "a released address", |it| ingress(it).len() == 2).await;
+    cluster.until::<Service>("default", "two", "no address", |it| ingress(it).is_empty()).await;
 }

@@ -6,22 +6,26 @@
 //! * [`owners`]: UDN and CUDN to attachment definitions, conditions, finalizers
 //! * [`networks`]: attachment definitions to networks in OVN
 //! * [`pods`]: addresses, ports, annotations; [`plan`]: which attachments a pod gets
+//! * [`services`]: services to load balancers and flows; [`mirror`]: EndpointSlices with addresses on primary networks
 //! * [`nodes`]: annotations of nodes
 //! * [`status`]: conditions and events
 
 pub(crate) mod cache;
+pub(crate) mod mirror;
 pub(crate) mod networks;
 pub(crate) mod nodes;
 pub(crate) mod owners;
 pub(crate) mod plan;
 pub(crate) mod pods;
 pub(crate) mod queue;
+pub(crate) mod services;
 pub(crate) mod state;
 pub(crate) mod status;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -33,8 +37,11 @@ use self::queue::Queue;
 use self::state::State;
 use crate::error::Error;
 use crate::layout::{Layout, Node};
+use crate::network::Options;
 use crate::ovsdb;
 use crate::policy::change::Applied;
+use crate::service::exposure::Exposures;
+use crate::topology::services::Groups;
 
 /// How many keys are worked on at once.
 const WORKERS: usize = 16;
@@ -56,6 +63,19 @@ pub(crate) enum Key {
     Node(String),
     /// All network policies.
     Policies,
+    /// `<namespace>/<name>` of a service.
+    Service(String),
+    /// `<namespace>/<name>` of an EndpointSlice that is to be mirrored.
+    Mirror(String),
+}
+
+/// What was laid before the first object was looked at.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// The default network's.
+    pub(crate) groups: Groups,
+    /// Load balancers that the switches of every user defined network have.
+    pub(crate) load_balancers: Vec<String>,
 }
 
 /// Everything that the controllers share.
@@ -63,8 +83,9 @@ pub(crate) struct Controller {
     pub(crate) client: Client,
     pub(crate) northbound: ovsdb::Client,
     pub(crate) default_network: Layout,
-    /// UUIDs of the gateway routers' load balancers, in the order of the nodes.
-    pub(crate) load_balancers: Vec<String>,
+    /// UUIDs of load balancers that the switches of every user defined network have.
+    pub(crate) common_load_balancers: Vec<String>,
+    pub(crate) options: Options,
     pub(crate) namespaces: Cache<Namespace>,
     pub(crate) udns: Cache<UserDefinedNetwork>,
     pub(crate) cudns: Cache<ClusterUserDefinedNetwork>,
@@ -72,10 +93,14 @@ pub(crate) struct Controller {
     pub(crate) pods: Cache<Pod>,
     pub(crate) nodes: Cache<KubeNode>,
     pub(crate) policies: Cache<NetworkPolicy>,
+    pub(crate) services: Cache<Service>,
+    pub(crate) slices: Cache<EndpointSlice>,
     pub(crate) queue: Arc<Queue<Key>>,
     state: Mutex<State>,
     /// Told whenever a pod's state changed; the node side waits on it.
     pub(crate) changes: watch::Sender<u64>,
+    /// What br-ex has to know; the node side follows it.
+    pub(crate) exposures: watch::Sender<Arc<Exposures>>,
     /// Taken for writing while a network is laid out anew, for reading while a pod's ports change: none may be lost.
     pub(crate) rebuilding: tokio::sync::RwLock<()>,
     /// What OVN has of network policies; held while a transaction that changes it is under way.
@@ -89,18 +114,21 @@ impl Controller {
         client: Client,
         northbound: ovsdb::Client,
         default_network: Layout,
-        load_balancers: Vec<String>,
+        ground: Ground,
+        options: Options,
         policies_applied: Applied,
     ) -> Self {
         let mut state = State::default();
         let mut network = state::NetworkState::new(default_network.clone());
         network.ready = true;
+        network.groups = Some(ground.groups);
         state.networks.insert(default_network.name().to_owned(), network);
         Self {
             client,
             northbound,
             default_network,
-            load_balancers,
+            common_load_balancers: ground.load_balancers,
+            options,
             namespaces: Cache::default(),
             udns: Cache::default(),
             cudns: Cache::default(),
@@ -108,9 +136,12 @@ impl Controller {
             pods: Cache::default(),
             nodes: Cache::default(),
             policies: Cache::default(),
+            services: Cache::default(),
+            slices: Cache::default(),
             queue: Arc::default(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
+            exposures: watch::Sender::new(Arc::default()),
             rebuilding: tokio::sync::RwLock::new(()),
             policies_applied: tokio::sync::Mutex::new(policies_applied),
             creating: tokio::sync::Mutex::new(()),
@@ -141,6 +172,8 @@ impl Controller {
         self.clone().watch(tasks, |it| &it.policies, |it, _| it.queue.add(Key::Policies));
         // What a former life left of them has to go even if there are none now.
         self.queue.add(Key::Policies);
+        self.clone().watch(tasks, |it| &it.services, Self::service_told);
+        self.clone().watch(tasks, |it| &it.slices, Self::slice_told);
         for _ in 0..WORKERS {
             let controller = self.clone();
             tasks.spawn(async move {
@@ -152,6 +185,8 @@ impl Controller {
                     controller.definitions.synced(),
                     controller.pods.synced(),
                     controller.policies.synced(),
+                    controller.services.synced(),
+                    controller.slices.synced(),
                 );
                 let queue = controller.queue.clone();
                 queue.work(move |key| controller.clone().reconcile(key)).await;
@@ -183,12 +218,15 @@ impl Controller {
             Key::Pod(key) => self.reconcile_pod(key).await,
             Key::Node(name) => self.reconcile_node(name).await,
             Key::Policies => self.reconcile_policies().await,
+            Key::Service(key) => self.reconcile_service(key).await,
+            Key::Mirror(key) => self.reconcile_mirror(key).await,
         }
     }
 
     fn namespace_changed(&self, namespace: &Namespace) {
         self.owners_changed(&namespace.name_any());
         self.policies_affected();
+        self.services_of_changed(&namespace.name_any());
         self.wake_waiting_pods();
     }
 

@@ -17,6 +17,7 @@ use crate::layout::Layout;
 use crate::ovsdb::Transaction;
 use crate::policy::change::Row;
 use crate::topology;
+use crate::topology::services::Groups;
 
 impl Controller {
     pub(crate) async fn reconcile_definition(&self, key: &str) -> Result<(), Error> {
@@ -44,7 +45,9 @@ impl Controller {
             networks.extend(old.into_iter().chain(new).map(|definition| definition.name));
         }
         networks.into_iter().for_each(|network| self.queue.add(Key::Network(network)));
-        self.owners_changed(key.split('/').next().unwrap_or_default());
+        let namespace = key.split('/').next().unwrap_or_default();
+        self.owners_changed(namespace);
+        self.services_of_changed(namespace);
         self.wake_waiting_pods();
         self.policies_affected();
         Ok(())
@@ -78,13 +81,17 @@ impl Controller {
             match state.networks.get_mut(&name) {
                 Some(network) => network.change(layout.clone()),
                 None => {
-                    state.networks.insert(name.clone(), NetworkState::new(layout.clone()));
+                    state.incarnations += 1;
+                    let incarnation = state.incarnations;
+                    let mut network = NetworkState::new(layout.clone());
+                    network.incarnation = incarnation;
+                    state.networks.insert(name.clone(), network);
                 }
             }
             layout
         };
-        let load_balancers = if layout.definition.primary { self.load_balancers.as_slice() } else { &[] };
-        match topology::create(&layout, load_balancers) {
+        let groups = self.groups(&layout).await?;
+        match topology::create(&layout, groups.as_ref()) {
             Ok(mut rows) => {
                 let policies = self.policies_applied.lock().await;
                 let moved = self.plug_again(&mut rows, &layout);
@@ -121,6 +128,7 @@ impl Controller {
         };
         self.owner_changed(&name);
         self.wake_waiting_pods();
+        self.networks_changed();
         self.default_network.nodes.iter().for_each(|node| self.queue.add(Key::Node(node.name.clone())));
         for (node, reason) in failed.unwrap_or_default() {
             self.warn_owner(&name, &format!("Error occurred for node {node}: {reason}")).await;
@@ -158,9 +166,32 @@ impl Controller {
         objects.filter_map(|object| object.annotations().get(names::NETWORK_ID)?.parse().ok()).next()
     }
 
+    /// The groups of a network's load balancers; they outlive its being laid out anew.
+    async fn groups(&self, layout: &Layout) -> Result<Option<Groups>, Error> {
+        if !layout.has_gateways() {
+            return Ok(None);
+        }
+        let known = self.state().networks.get(layout.name()).and_then(|network| network.groups.clone());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let purpose = format!("creating groups of load balancers of network {}", layout.name());
+        let rows = Groups::create(layout, &self.common_load_balancers);
+        let groups = Groups::created(layout, self.northbound.commit(&purpose, rows).await?);
+        if let Some(network) = self.state().networks.get_mut(layout.name()) {
+            network.groups = Some(groups.clone());
+        }
+        Ok(Some(groups))
+    }
+
     async fn delete_network(&self, name: &str) -> Result<(), Error> {
-        self.northbound.commit(&format!("deleting network {name}"), topology::delete(name)).await?;
+        let mut transaction = topology::delete(name);
+        if let Some(network) = self.state().networks.get(name).filter(|network| network.groups.is_some()) {
+            Groups::delete(&mut transaction, &network.layout);
+        }
+        self.northbound.commit(&format!("deleting network {name}"), transaction).await?;
         self.state().networks.remove(name);
+        self.networks_changed();
         tracing::info!(network = name, "network deleted");
         self.owner_changed(name);
         self.default_network.nodes.iter().for_each(|node| self.queue.add(Key::Node(node.name.clone())));

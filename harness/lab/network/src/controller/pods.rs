@@ -109,6 +109,7 @@ impl Controller {
             }
         }
         self.pod_changed();
+        self.mirrors_with_pod_changed(key);
         self.apply_open_ports(key, pod, decided).await
     }
 

@@ -9,6 +9,9 @@ use crate::address::pool::Pool;
 use crate::annotation::Attachment;
 use crate::definition::Definition;
 use crate::layout::Layout;
+use crate::service::exposure::Exposure;
+use crate::service::rows::Rows;
+use crate::topology::services::Groups;
 
 /// Everything behind one lock, never held across an await.
 #[derive(Debug, Default)]
@@ -21,6 +24,24 @@ pub(crate) struct State {
     pub(crate) pods: BTreeMap<String, PodState>,
     /// Why a pod waits, by `<namespace>/<name>`.
     pub(crate) waiting: BTreeMap<String, String>,
+    /// Services by `<namespace>/<name>`.
+    pub(crate) services: BTreeMap<String, ServiceState>,
+    /// How many networks were made so far.
+    pub(crate) incarnations: u64,
+}
+
+/// What OVN and br-ex have of a service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceState {
+    pub(crate) rows: Rows,
+    /// UUIDs of load balancers, by name.
+    pub(crate) uuids: BTreeMap<String, String>,
+    /// The networks whose groups the load balancers are in, and which of the networks of that name it was.
+    pub(crate) incarnations: BTreeMap<String, u64>,
+    pub(crate) exposures: Vec<Exposure>,
+    /// What its owner has been told: why it has no external addresses, who announces them.
+    pub(crate) complaint: Option<String>,
+    pub(crate) announcer: Option<String>,
 }
 
 /// A network and who has what of it.
@@ -29,6 +50,10 @@ pub(crate) struct NetworkState {
     pub(crate) layout: Layout,
     /// Whether OVN has it.
     pub(crate) ready: bool,
+    /// Groups of load balancers, as soon as OVN has them.
+    pub(crate) groups: Option<Groups>,
+    /// Tells the network from an earlier one of the same name.
+    pub(crate) incarnation: u64,
     /// Nodes without subnet, with the reason.
     pub(crate) failed_nodes: BTreeMap<String, String>,
     pools: HashMap<IpNet, Pool>,
@@ -75,7 +100,15 @@ impl NetworkState {
     pub(crate) fn new(layout: Layout) -> Self {
         let failed = |node: &crate::layout::Node| layout.subnets(node).err().map(|reason| (node.name.clone(), reason));
         let failed_nodes = layout.nodes.iter().filter_map(failed).collect();
-        let mut state = Self { failed_nodes, ready: false, pools: HashMap::new(), macs: HashMap::new(), layout };
+        let mut state = Self {
+            failed_nodes,
+            ready: false,
+            groups: None,
+            incarnation: 0,
+            pools: HashMap::new(),
+            macs: HashMap::new(),
+            layout,
+        };
         state.reserve_gateway_macs();
         state
     }

@@ -100,6 +100,18 @@ impl Controller {
 
     /// Records a warning about an object. Failing to do so is logged only.
     pub(crate) async fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, message: &str) {
+        self.tell(object, COMPONENT, "Warning", reason, message).await;
+    }
+
+    /// Records an event about an object in a component's name. Failing to do so is logged only.
+    pub(crate) async fn tell<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        component: &str,
+        kind: &str,
+        reason: &str,
+        message: &str,
+    ) {
         let namespace = object.namespace().unwrap_or_else(|| "default".into());
         let now = Timestamp::now();
         let event = Event {
@@ -119,12 +131,12 @@ impl Controller {
             },
             reason: Some(reason.into()),
             message: Some(message.into()),
-            type_: Some("Warning".into()),
+            type_: Some(kind.into()),
             count: Some(1),
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
-            source: Some(EventSource { component: Some(COMPONENT.into()), host: None }),
-            reporting_component: Some(COMPONENT.into()),
+            source: Some(EventSource { component: Some(component.into()), host: None }),
+            reporting_component: Some(component.into()),
             ..Event::default()
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);

@@ -1,21 +1,28 @@
 //! Interfaces, addresses and routes by netlink.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::IpProtocol;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, CacheInfo};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use udn_lab_sys::netns::Netns;
 
 use crate::address::Mac;
 use crate::error::Error;
+
+/// The kernel's table of local addresses.
+const LOCAL_TABLE: u8 = 255;
 
 /// Netlink in one namespace.
 #[derive(Clone)]
@@ -108,10 +115,13 @@ impl Links {
     }
 
     pub(crate) async fn add_route(&self, to: IpNet, via: IpAddr, index: u32) -> Result<(), Error> {
+        self.add_route_in(to, via, index, None).await
+    }
+
+    fn route(&self, to: IpNet, via: IpAddr, index: u32, what: &str) -> Result<RouteMessage, Error> {
         let to = to.trunc();
-        let what = format!("add route to {to} via {via}");
         let invalid = |error: &dyn std::fmt::Display| Error::Link {
-            action: what.clone(),
+            action: what.to_owned(),
             netns: self.netns.name().into(),
             reason: error.to_string(),
         };
@@ -124,8 +134,80 @@ impl Links {
             .onlink()
             .build();
         message.header.address_family = if to.addr().is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        Ok(message)
+    }
+
+    /// … in a table of its own.
+    pub(crate) async fn add_route_in(
+        &self,
+        to: IpNet,
+        via: IpAddr,
+        index: u32,
+        table: Option<u32>,
+    ) -> Result<(), Error> {
+        let what = format!("add route to {to} via {via}");
+        let mut message = self.route(to, via, index, &what)?;
+        if let Some(table) = table.and_then(|table| u8::try_from(table).ok()) {
+            message.header.table = table;
+        }
         let result = self.handle.route().add(message).replace().execute().await;
         result.map_err(self.failed(what))
+    }
+
+    /// Deletes a route; it is no error if there is none.
+    pub(crate) async fn delete_route(&self, to: IpNet, via: IpAddr, index: u32) -> Result<(), Error> {
+        let what = format!("delete the route to {to} via {via}");
+        let message = self.route(to, via, index, &what)?;
+        match self.handle.route().del(message).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nix::libc::ESRCH => Ok(()),
+            result => result.map_err(self.failed(what)),
+        }
+    }
+
+    /// What is there already is no error.
+    fn added(&self, result: Result<(), rtnetlink::Error>, what: String) -> Result<(), Error> {
+        match result {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nix::libc::EEXIST => Ok(()),
+            result => result.map_err(self.failed(what)),
+        }
+    }
+
+    /// Sends what the host itself sends to `ports` of its own `address` by `table`. The rule that sends everything to local
+    /// addresses to `lo` comes first of all rules; it is moved behind.
+    pub(crate) async fn node_ports_first(
+        &self,
+        address: IpAddr,
+        ports: RangeInclusive<u16>,
+        table: u32,
+    ) -> Result<(), Error> {
+        let (family, length) = if address.is_ipv6() { (AddressFamily::Inet6, 128) } else { (AddressFamily::Inet, 32) };
+        let range = RulePortRange { start: *ports.start(), end: *ports.end() };
+        for (priority, protocol) in [(10, IpProtocol::Tcp), (11, IpProtocol::Udp)] {
+            let mut request = self.handle.rule().add();
+            let message = request.message_mut();
+            (message.header.family, message.header.dst_len) = (family, length);
+            (message.header.table, message.header.action) = (u8::try_from(table).unwrap_or(7), RuleAction::ToTable);
+            message.attributes.extend([
+                RuleAttribute::Destination(address),
+                RuleAttribute::Iifname("lo".into()),
+                RuleAttribute::Priority(priority),
+                RuleAttribute::IpProtocol(protocol),
+                RuleAttribute::DestinationPortRange(range),
+            ]);
+            self.added(request.execute().await, format!("add a rule for node ports of {address}"))?;
+        }
+        let mut behind = self.handle.rule().add();
+        let message = behind.message_mut();
+        (message.header.family, message.header.table) = (family, LOCAL_TABLE);
+        message.header.action = RuleAction::ToTable;
+        message.attributes.push(RuleAttribute::Priority(100));
+        self.added(behind.execute().await, "add the rule for local addresses behind that for node ports".into())?;
+        let mut first = RuleMessage::default();
+        (first.header.family, first.header.table, first.header.action) = (family, LOCAL_TABLE, RuleAction::ToTable);
+        first.attributes.push(RuleAttribute::Priority(0));
+        // Already away after a restart.
+        let _ = self.handle.rule().del(first).execute().await;
+        Ok(())
     }
 
     pub(crate) async fn add_neighbour(&self, index: u32, address: IpAddr, mac: Mac) -> Result<(), Error> {

@@ -60,6 +60,25 @@ impl Vswitch {
         self.client.commit(purpose, transaction).await.map(|_| ())
     }
 
+    /// Makes interfaces ports of br-ex.
+    pub(crate) async fn add_external(&self, interfaces: &[&str]) -> Result<(), Error> {
+        let mut transaction = Transaction::default();
+        for interface in interfaces {
+            for found in self.client.select("Port", "name", &json!(interface), &["_uuid"]).await? {
+                transaction.remove("Bridge", "br-ex", "ports", set([found["_uuid"].clone()]));
+            }
+        }
+        self.client.commit("removing ports of br-ex", transaction).await?;
+        let mut transaction = Transaction::default();
+        for interface in interfaces {
+            let row = transaction.insert("Interface", json!({"name": interface}));
+            let port = transaction.insert("Port", json!({"name": interface, "interfaces": set([row])}));
+            transaction.add("Bridge", "br-ex", "ports", set([port]));
+        }
+        self.client.commit("adding ports to br-ex", transaction).await?;
+        self.present(&interfaces.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).await
+    }
+
     /// Removes ports from br-int; those that are not there are no error.
     pub(crate) async fn remove(&self, interfaces: &[String]) -> Result<(), Error> {
         let mut transaction = Transaction::default();
@@ -69,6 +88,11 @@ impl Vswitch {
             }
         }
         self.client.commit("removing ports", transaction).await.map(|_| ())
+    }
+
+    /// The rows of all interfaces, kept current.
+    pub(crate) fn interfaces(&self) -> watch::Receiver<Rows> {
+        self.interfaces.clone()
     }
 
     /// Interfaces that the database has and whose names begin with `prefix`.

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde_json::json;
 use udn_lab_sys::site::{ROUTER_V4, ROUTER_V6, UNDERLAY_PREFIX_V4, UNDERLAY_PREFIX_V6};
 
+use super::services::Groups;
 use super::switches::connect;
 use super::{Router, marks};
 use crate::definition::Topology;
@@ -15,17 +16,17 @@ pub(crate) fn create(
     transaction: &mut Transaction,
     layout: &Layout,
     router: &mut Router,
-    load_balancers: &[String],
+    groups: Option<&Groups>,
 ) -> Result<(), String> {
     let name = layout.router();
     let networks = layout.router_join();
     let mut join_ports =
         vec![connect(transaction, router, &format!("rtoj-{name}"), &format!("jtor-{name}"), &networks, None)];
-    for (position, node) in layout.nodes.iter().enumerate() {
+    for node in layout.nodes.iter() {
         let Ok(subnets) = layout.subnets(node) else { continue };
         let mut gateway = Router::new(layout.gateway_router(&node.name), layout);
-        if let Some(load_balancer) = load_balancers.get(position) {
-            gateway.load_balancers.push(json!(["uuid", load_balancer]));
+        if let Some(groups) = groups {
+            gateway.groups = groups.of_router(&node.name);
         }
         join_ports.push(gateway_router(transaction, layout, node, gateway));
         to_gateway(transaction, layout, router, node, &subnets);
@@ -57,6 +58,12 @@ fn gateway_router(
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let join = layout.gateway_join(node);
+    // Replies of load-balanced connections come back to the router that balanced them. The default network's use one address
+    // for all ports: what leaves by br-ex again must not have the node's. The others name no address: so that OVN does not
+    // drop what is for the node's own, which is nobody's but a template's.
+    let addresses: Vec<String> = join.iter().map(|net| net.addr().to_string()).collect();
+    let source = if layout.is_default() { addresses.join(" ") } else { "router_ip".to_owned() };
+    gateway.options.push(("lb_force_snat_ip".into(), source));
     let join_port = connect(transaction, &mut gateway, &format!("rtoj-{name}"), &format!("jtor-{name}"), &join, None);
 
     // Node and gateway routers share address and MAC: br-ex tells by its conntrack marks whose a reply is.
@@ -65,11 +72,10 @@ fn gateway_router(
         node.addresses.iter().zip(lengths).filter_map(|(address, length)| IpNet::new(*address, length).ok()).collect();
     let to_external =
         connect(transaction, &mut gateway, &format!("rtoe-{name}"), &format!("etor-{name}"), &external, Some(node.mac));
-    let scope = crate::naming::prefix(layout.name());
     let localnet = transaction.insert(
         "Logical_Switch_Port",
         json!({
-            "name": format!("br-ex_{scope}{}", node.name), "type": "localnet", "addresses": texts(["unknown"]),
+            "name": layout.external_port(&node.name), "type": "localnet", "addresses": texts(["unknown"]),
             "options": map([("network_name", "physnet")]),
         }),
     );

@@ -3,7 +3,7 @@
 //! * [`switches`]: switches, the router between them
 //! * [`gateways`]: what leads outside: join switch, gateway routers, external switches
 //! * [`isolation`]: what keeps the default-network address of a pod with another primary network closed
-//! * [`services`]: the API server's ClusterIP
+//! * [`services`]: groups of load balancers, variables of templates
 //! * [`ports`]: what pods are plugged into
 
 pub(crate) mod gateways;
@@ -14,16 +14,17 @@ pub(crate) mod switches;
 
 use serde_json::{Value, json};
 
+use self::services::Groups;
 use crate::layout::Layout;
 use crate::ovsdb::Transaction;
 use crate::ovsdb::transaction::map;
 
-/// Everything of a network but its pods. `load_balancers` are the gateway routers', in the order of the nodes.
-pub(crate) fn create(layout: &Layout, load_balancers: &[String]) -> Result<Transaction, String> {
+/// Everything of a network but its pods. `groups` are those of its load balancers, if it has services.
+pub(crate) fn create(layout: &Layout, groups: Option<&Groups>) -> Result<Transaction, String> {
     let mut transaction = Transaction::default();
-    let mut router = switches::create(&mut transaction, layout)?;
+    let mut router = switches::create(&mut transaction, layout, groups)?;
     if layout.has_gateways() {
-        gateways::create(&mut transaction, layout, &mut router, load_balancers)?;
+        gateways::create(&mut transaction, layout, &mut router, groups)?;
     }
     router.finish(&mut transaction);
     Ok(transaction)
@@ -57,14 +58,14 @@ pub(crate) struct Router {
     routes: Vec<Value>,
     policies: Vec<Value>,
     nat: Vec<Value>,
-    load_balancers: Vec<Value>,
+    groups: Value,
     options: Vec<(String, String)>,
     marks: Value,
 }
 
 impl Router {
     pub(crate) fn new(name: String, layout: &Layout) -> Self {
-        Self { name: Some(name), marks: marks(layout), ..Self::default() }
+        Self { name: Some(name), marks: marks(layout), groups: json!(["set", []]), ..Self::default() }
     }
 
     fn finish(self, transaction: &mut Transaction) {
@@ -74,7 +75,7 @@ impl Router {
             "Logical_Router",
             json!({
                 "name": name, "ports": set(self.ports), "static_routes": set(self.routes), "policies": set(self.policies),
-                "nat": set(self.nat), "load_balancer": set(self.load_balancers), "options": map(self.options),
+                "nat": set(self.nat), "load_balancer_group": self.groups, "options": map(self.options),
                 "external_ids": self.marks,
             }),
         );
@@ -97,13 +98,9 @@ mod tests {
         names
     }
 
-    fn load_balancers() -> Vec<String> {
-        (1..=3).map(|node| format!("uuid{node}")).collect()
-    }
-
     #[test]
     fn layer3_reads_as_in_ovn_kubernetes() {
-        let operations = create(&layout(LAYER3, 1), &load_balancers()).unwrap().into_operations();
+        let operations = create(&layout(LAYER3, 1), None).unwrap().into_operations();
         let switches = names(&operations, "Logical_Switch");
         assert!(switches.contains(&"blue_blue.network_ovn-worker".to_owned()), "{switches:?}");
         assert!(switches.contains(&"blue_blue.network_join".to_owned()));
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn gateway_routers_are_reached_by_host_routes() {
-        let operations = create(&layout(LAYER3, 1), &load_balancers()).unwrap().into_operations();
+        let operations = create(&layout(LAYER3, 1), None).unwrap().into_operations();
         let routes = rows(&operations, "Logical_Router_Static_Route");
         for prefix in ["100.65.0.2/32", "fd99::3/128"] {
             assert!(routes.iter().any(|row| row["ip_prefix"] == prefix), "no route to {prefix}");
@@ -134,7 +131,7 @@ mod tests {
 
     #[test]
     fn layer2_is_one_switch_with_policies_per_node() {
-        let operations = create(&layout(LAYER2, 1), &load_balancers()).unwrap().into_operations();
+        let operations = create(&layout(LAYER2, 1), None).unwrap().into_operations();
         assert!(names(&operations, "Logical_Switch").contains(&"blue_blue.network_ovn_layer2_switch".to_owned()));
         let policies = rows(&operations, "Logical_Router_Policy");
         assert_eq!(policies.len(), 6);
@@ -145,17 +142,17 @@ mod tests {
 
     #[test]
     fn secondary_networks_lead_nowhere() {
-        let operations = create(&layout(&LAYER3.replace("primary", "secondary"), 1), &[]).unwrap().into_operations();
+        let operations = create(&layout(&LAYER3.replace("primary", "secondary"), 1), None).unwrap().into_operations();
         assert_eq!(names(&operations, "Logical_Router"), ["blue_blue.network_ovn_cluster_router"]);
         assert!(rows(&operations, "NAT").is_empty());
-        let operations = create(&layout(&LAYER2.replace("primary", "secondary"), 1), &[]).unwrap().into_operations();
+        let operations = create(&layout(&LAYER2.replace("primary", "secondary"), 1), None).unwrap().into_operations();
         assert!(names(&operations, "Logical_Router").is_empty());
     }
 
     #[test]
     fn the_default_network_has_no_prefix() {
         let layout = Layout::default_network(nodes());
-        let operations = create(&layout, &[]).unwrap().into_operations();
+        let operations = create(&layout, None).unwrap().into_operations();
         assert!(names(&operations, "Logical_Switch").contains(&"ovn-worker".to_owned()));
         assert!(names(&operations, "Logical_Router").contains(&"GR_ovn-worker".to_owned()));
         let nat = rows(&operations, "NAT");
@@ -163,9 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn switches_and_gateway_routers_have_their_groups() {
+        let layout = layout(LAYER3, 1);
+        let groups = Groups::created(&layout, (0..5).map(|it| it.to_string()).collect());
+        let operations = create(&layout, Some(&groups)).unwrap().into_operations();
+        let with = |table: &str, name: &str| {
+            let row = rows(&operations, table).into_iter().find(|row| row["name"] == name).unwrap();
+            row["load_balancer_group"].clone()
+        };
+        assert_eq!(with("Logical_Switch", "blue_blue.network_ovn-worker"), groups.of_switches());
+        assert_eq!(with("Logical_Router", "GR_blue_blue.network_ovn-worker"), groups.of_router("ovn-worker"));
+        assert_eq!(with("Logical_Router", "blue_blue.network_ovn_cluster_router"), json!(["set", []]));
+    }
+
+    #[test]
     fn single_stack_networks_have_nothing_of_the_other_family() {
         let text = LAYER3.replace(",2014:100:200::/60", "");
-        let operations = create(&layout(&text, 1), &load_balancers()).unwrap().into_operations();
+        let operations = create(&layout(&text, 1), None).unwrap().into_operations();
         assert!(
             rows(&operations, "Logical_Router_Static_Route")
                 .iter()

@@ -3,22 +3,29 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::services::Groups;
 use super::{Router, marks};
 use crate::address::Mac;
 use crate::definition::Topology;
 use crate::layout::{Layout, Node};
 use crate::ovsdb::Transaction;
 use crate::ovsdb::transaction::{map, row, set, texts};
+use crate::service::NODE_PORTS;
 
-pub(crate) fn create(transaction: &mut Transaction, layout: &Layout) -> Result<Router, String> {
+pub(crate) fn create(
+    transaction: &mut Transaction,
+    layout: &Layout,
+    groups: Option<&Groups>,
+) -> Result<Router, String> {
+    let groups = groups.map_or_else(|| set([]), Groups::of_switches);
     match layout.definition.topology {
-        Topology::Layer3 => layer3(transaction, layout),
-        Topology::Layer2 => Ok(layer2(transaction, layout)),
+        Topology::Layer3 => layer3(transaction, layout, &groups),
+        Topology::Layer2 => Ok(layer2(transaction, layout, &groups)),
         Topology::Localnet => Ok(localnet(transaction, layout)),
     }
 }
 
-fn layer3(transaction: &mut Transaction, layout: &Layout) -> Result<Router, String> {
+fn layer3(transaction: &mut Transaction, layout: &Layout, groups: &Value) -> Result<Router, String> {
     let mut router = Router::new(layout.router(), layout);
     router.options.push(("always_learn_from_arp_request".into(), "false".into()));
     for node in layout.nodes.iter() {
@@ -30,13 +37,13 @@ fn layer3(transaction: &mut Transaction, layout: &Layout) -> Result<Router, Stri
             ports.push(management(transaction, layout, node, &subnets));
             own_node_by_management(transaction, layout, &mut router, node, &subnets);
         }
-        let acls = own_node_rejected(transaction, layout, node, None);
+        let acls = own_node_closed(transaction, layout, node, None);
         let config = subnets.iter().find(|subnet| subnet.addr().is_ipv4()).map(|subnet| ("subnet", subnet.to_string()));
         transaction.insert(
             "Logical_Switch",
             json!({
                 "name": switch, "ports": set(ports), "acls": set(acls), "other_config": map(config),
-                "external_ids": marks(layout),
+                "load_balancer_group": groups, "external_ids": marks(layout),
             }),
         );
     }
@@ -46,7 +53,7 @@ fn layer3(transaction: &mut Transaction, layout: &Layout) -> Result<Router, Stri
     Ok(router)
 }
 
-fn layer2(transaction: &mut Transaction, layout: &Layout) -> Router {
+fn layer2(transaction: &mut Transaction, layout: &Layout, groups: &Value) -> Router {
     let switch = layout.switch("");
     let mut router = if layout.has_gateways() { Router::new(layout.router(), layout) } else { Router::default() };
     let mut ports = Vec::new();
@@ -56,12 +63,15 @@ fn layer2(transaction: &mut Transaction, layout: &Layout) -> Router {
         let subnets: Vec<IpNet> = layout.definition.ranges.iter().map(|range| range.net).collect();
         ports.push(between(transaction, layout, &mut router, &switch, &subnets));
         for node in layout.nodes.iter() {
-            acls.extend(own_node_rejected(transaction, layout, node, Some(node)));
+            acls.extend(own_node_closed(transaction, layout, node, Some(node)));
         }
     }
     transaction.insert(
         "Logical_Switch",
-        json!({"name": switch, "ports": set(ports), "acls": set(acls), "external_ids": marks(layout)}),
+        json!({
+            "name": switch, "ports": set(ports), "acls": set(acls), "load_balancer_group": groups,
+            "external_ids": marks(layout),
+        }),
     );
     router
 }
@@ -172,18 +182,23 @@ fn own_node_by_management(
     }
 }
 
-/// Pods of a UDN get a quick refusal from the host ports of their own node, the API server excepted.
-fn own_node_rejected(
+/// Pods of a UDN get a quick refusal from their own node's ports; with IPv6 not from node ports, which lead to the networks
+/// that have them. Default-network pods reach their node, but no node port of another network there. Rules look at packets
+/// after load balancing: a network's own node ports are endpoints by then.
+fn own_node_closed(
     transaction: &mut Transaction,
     layout: &Layout,
     node: &Node,
     only_pods_of: Option<&Node>,
 ) -> Vec<Value> {
-    if layout.is_default() || !layout.has_gateways() {
+    if !layout.has_gateways() {
         return Vec::new();
     }
-    let api_server = super::services::API_PORT;
-    let tcp = if node.is_control_plane() { format!("(tcp && tcp.dst != {api_server})") } else { "tcp".to_owned() };
+    let any = |term: &dyn Fn(&str) -> String| ["tcp", "udp", "sctp"].map(term).join(" || ");
+    let (first, last) = (NODE_PORTS.start(), NODE_PORTS.end());
+    let within = any(&|protocol| format!("{first} <= {protocol}.dst <= {last}"));
+    // Not the negation of the former: OVN would want a packet to be of all three protocols.
+    let outside = any(&|protocol| format!("{protocol}.dst < {first} || {protocol}.dst > {last}"));
     let families = layout.join().into_iter().map(|join| join.addr().is_ipv6());
     families
         .map(|ipv6| {
@@ -191,13 +206,18 @@ fn own_node_rejected(
             let from = only_pods_of
                 .map(|node| format!("{version}.src == ${} && ", layout.address_set(&node.name, ipv6)))
                 .unwrap_or_default();
-            let address = node.addresses[usize::from(ipv6)];
+            let to = format!("{version}.dst == {}", node.addresses[usize::from(ipv6)]);
+            let (action, name, what) = match (layout.is_default(), ipv6) {
+                (true, _) => ("drop", "OwnNodePorts", within.as_str()),
+                (false, false) => ("reject", "OwnNodeHostPorts", "tcp || udp || sctp"),
+                (false, true) => ("reject", "OwnNodeHostPorts", outside.as_str()),
+            };
             transaction.insert(
                 "ACL",
                 json!({
-                    "direction": "from-lport", "priority": 1001, "action": "reject",
-                    "match": format!("{from}{version}.dst == {address} && ({tcp} || udp || sctp)"),
-                    "external_ids": map([("k8s.ovn.org/name", "OwnNodeHostPorts"), ("k8s.ovn.org/network", layout.name())]),
+                    "direction": "from-lport", "priority": 1100, "action": action,
+                    "match": format!("{from}{to} && ({what})"), "options": map([("apply-after-lb", "true")]),
+                    "external_ids": map([("k8s.ovn.org/name", name), ("k8s.ovn.org/network", layout.name())]),
                 }),
             )
         })

@@ -13,7 +13,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use udn_lab_apiserver::testing::TestServer;
-use udn_lab_network::Network;
+use udn_lab_network::{Network, Options};
 use udn_lab_sys::netns::Netns;
 use udn_lab_sys::pod::{AttachError, PodNetwork, Sandbox};
 use udn_lab_sys::site::Site;
@@ -67,7 +67,8 @@ impl Cluster {
             nodes.create(&PostParams::default(), &node).await?;
         }
         let started = Instant::now();
-        let network = Network::start(client.clone(), site.clone()).await?;
+        let network = Network::start(client.clone(), site.clone(), Options::default()).await?;
+        crate::services::api_server(&client, &site).await?;
         println!("network started in {} ms", started.elapsed().as_millis());
         Ok(Self { client, site, network, _server: server })
     }

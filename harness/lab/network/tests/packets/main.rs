@@ -9,6 +9,7 @@ mod cluster;
 mod policies;
 mod probe;
 mod scenarios;
+mod services;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

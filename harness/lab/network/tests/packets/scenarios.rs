@@ -13,6 +13,7 @@ use udn_lab_sys::site::{EXTERNAL_V4, EXTERNAL_V6, Site};
 use crate::cluster::{Attached, Cluster, eventually, socket};
 use crate::policies;
 use crate::probe::{Cell, Wanted, listen, settle};
+use crate::services;
 
 const UDN: &str = "UserDefinedNetwork";
 const CUDN: &str = "ClusterUserDefinedNetwork";
@@ -60,6 +61,7 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         }
     }
     for result in [
+        services::services(&cluster, &pods).await.context("services"),
         open_default_ports(&cluster, &pods).await.context("open default ports"),
         multi_homing(&cluster, &pods).await.context("multi-homing"),
         static_requests(&cluster).await.context("static requests"),

@@ -26,7 +26,13 @@ pub(super) async fn wire(node: &NodeSite, underlay_netns: &Netns, bridge: u32) -
     let inside = Links::open(&node.netns)?;
     underlay::set(
         &node.netns,
-        &[("ipv6/conf/eth0/disable_ipv6", "1"), ("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")],
+        &[
+            ("ipv6/conf/eth0/disable_ipv6", "1"),
+            // Else the kernel answers for br-ex' address on the wire's end, too, with the wrong MAC.
+            ("ipv4/conf/eth0/arp_ignore", "8"),
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+        ],
     )?;
     inside.set_up(inside.index("eth0").await?).await
 }
