@@ -139,7 +139,8 @@ pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
 #[must_use]
 pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     match (wanted, outcome) {
-        (Wanted::Reach { .. }, Outcome::TimedOut) => true,
+        // A rejection is an answer, too, and one that a controller writes packet by packet.
+        (Wanted::Reach { .. } | Wanted::Rejected, Outcome::TimedOut) => true,
         (Wanted::Reach { introduces, .. }, Outcome::Open { peer: None, .. }) => *introduces,
         _ => false,
     }
@@ -329,6 +330,7 @@ mod tests {
         assert_eq!(is_late(&reach(true), &outcome), of_a_listener);
         assert_eq!(is_late(&reach(false), &outcome), of_an_echo);
         assert!(!is_late(&Wanted::Closed, &outcome));
+        assert_eq!(is_late(&Wanted::Rejected, &outcome), outcome == Outcome::TimedOut);
     }
 
     #[test]
