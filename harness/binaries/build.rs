@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Package, binary, feature that the binary needs, folder.
-const PROGRAMS: [(&str, &str, Option<&str>, &str); 2] =
-    [("udn-agent", "agent", Some("program"), "harness/agent"), ("udn-agnhost", "agnhost", None, "harness/lab/agnhost")];
+const PROGRAMS: [(&str, &str, Option<&str>, &str); 3] = [
+    ("udn-agent", "agent", Some("program"), "harness/agent"),
+    ("udn-agnhost", "agnhost", None, "harness/lab/agnhost"),
+    ("udn-dns", "dns", None, "harness/lab/dns"),
+];
 
 /// Without an interpreter and at a fixed address: nothing but a kernel is needed to start it.
 const FLAGS: [&str; 2] = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];

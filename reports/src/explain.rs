@@ -159,6 +159,8 @@ fn action(action: &Action) -> String {
     match action {
         Action::Apply(list) => format!("apply {}", objects(list)),
         Action::Submit(list) => format!("submit {}", objects(list)),
+        Action::TryCreate(list) => format!("ask whether these would be created: {}", objects(list)),
+        Action::TryChange(list) => format!("ask whether these would be changed: {}", objects(list)),
         Action::Delete(object) => format!("delete {object}"),
         Action::DeleteAndWait(object) => format!("delete {object} and wait until it is gone"),
         Action::Label { object, key, value } => format!("label {key} of {object} {}", set(value)),

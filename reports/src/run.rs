@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_phase_with_nothing_to_try_is_skipped_and_one_that_broke_is_an_error() {
-        let error = Some("nothing left to try".to_owned());
+        let error = Some("interrupted".to_owned());
         let skipped = PhaseReport { counts: Counts { skip: 3, ..Counts::default() }, error, ..PhaseReport::default() };
         assert_eq!(skipped.verdict(), Verdict::Skip);
         let passed = PhaseReport { counts: Counts { pass: 3, ..Counts::default() }, ..skipped.clone() };

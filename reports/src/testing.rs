@@ -44,7 +44,7 @@ pub(crate) fn event(at_ms: i64, kind: EventKind) -> Event {
 }
 
 pub(crate) fn reaching(name: &str) -> Expectation {
-    Expectation::Open { reach: Reach::Pod(PodRef::new(name, "pod")) }
+    Expectation::open(Reach::Pod(PodRef::new(name, "pod")))
 }
 
 pub(crate) fn open(name: &str) -> Outcome {

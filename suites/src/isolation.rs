@@ -35,7 +35,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
 /// The world of the full matrices, shared with other suites.
 pub(crate) fn tenants(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {
     let networks = format!("networks/{layer}.yaml");
-    fixtures.world(layer, &["networks/namespaces.yaml", &networks, "workloads/tenants.yaml"])
+    fixtures.world(layer, &["networks/namespaces.yaml", &networks, "services/tenants.yaml", "workloads/tenants.yaml"])
 }
 
 fn full(name: &str, title: &str, world: WorldSpec, matrix: FullMatrix) -> Scenario {
@@ -56,7 +56,7 @@ fn workshop(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     let blue_network = NetworkId::Udn { namespace: "blue".into(), name: "blue-network".into() };
 
     let closed = Expectation::Closed;
-    let holder_in_blue = Expectation::Open { reach: Reach::HolderIn(blue_network) };
+    let holder_in_blue = Expectation::open(Reach::HolderIn(blue_network));
     let mut hand = Hand::default();
     // "Pods of one network reach each other; not on their default-network addresses."
     hand.open("isolation/same-network-open", &blue, &blue_1);
@@ -77,7 +77,7 @@ fn workshop(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
         hand.open("control/listener-works", pod, pod);
     }
     for pod in [&blue_1, &green_1] {
-        let itself = Expectation::Open { reach: Reach::Pod(pod.clone()) };
+        let itself = Expectation::open(Reach::Pod(pod.clone()));
         hand.probe("control/listener-works", pod, pod, AddressOn::Default, &itself);
     }
     Ok(Scenario {
@@ -95,7 +95,7 @@ struct Hand(Vec<Assertion>);
 
 impl Hand {
     fn open(&mut self, rule: &str, from: &PodRef, to: &PodRef) {
-        self.probe(rule, from, to, AddressOn::Primary, &Expectation::Open { reach: Reach::Pod(to.clone()) });
+        self.probe(rule, from, to, AddressOn::Primary, &Expectation::open(Reach::Pod(to.clone())));
     }
 
     /// By ping and by TCP, as the workshop does.

@@ -5,20 +5,31 @@
 //! `double_entry` fails where the oracle disagrees with them.
 
 mod addressing;
+mod admission;
+mod egress;
 mod isolation;
 mod objects;
 mod phases;
+mod policy;
+mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::Suite;
 
 /// The names of all suites, in order.
-pub const NAMES: [&str; 3] = ["isolation", "addressing", "objects"];
+pub const NAMES: [&str; 6] = ["isolation", "addressing", "services", "policy", "egress", "objects"];
 
 /// All suites, in order.
 ///
 /// # Errors
 /// A fixture that cannot be read, with its place.
 pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
-    Ok(vec![isolation::suite(fixtures)?, addressing::suite(fixtures)?, objects::suite(fixtures)?])
+    Ok(vec![
+        isolation::suite(fixtures)?,
+        addressing::suite(fixtures)?,
+        services::suite(fixtures)?,
+        policy::suite(fixtures)?,
+        egress::suite(fixtures)?,
+        objects::suite(fixtures)?,
+    ])
 }

@@ -5,6 +5,7 @@ use udn_model::cell::{Claim, ObjectRef};
 use udn_model::scenario::{Action, Assertion, Phase, Scenario, Suite};
 use udn_model::world::PRIMARY_LABEL;
 
+use crate::admission;
 use crate::isolation::tenants;
 use crate::phases::{claim, condition, cudn, phase, pod, steady, udn};
 
@@ -29,6 +30,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
     scenarios.push(in_use(fixtures)?);
     scenarios.push(second_primary(fixtures)?);
     scenarios.push(namespace_label(fixtures)?);
+    scenarios.extend(admission::scenarios(fixtures)?);
     Ok(Suite { name: "objects", title: "what the objects say and when they go", scenarios })
 }
 

@@ -2,7 +2,7 @@
 
 use udn_model::cell::{Claim, ObjectRef};
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Targets};
 use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
 
@@ -15,7 +15,14 @@ pub(crate) const NETWORKS: &str = "k8s.ovn.org/v1";
 
 /// A phase that is judged once its actions are done.
 pub(crate) fn phase(name: &str, actions: Vec<Action>, matrix: Vec<Assertion>) -> Phase {
-    Phase { name: name.into(), actions, matrix, probing: Probing::AfterActions, settle_within_s: SETTLE_WITHIN_S }
+    Phase {
+        name: name.into(),
+        actions,
+        matrix,
+        probing: Probing::AfterActions,
+        settle_within_s: SETTLE_WITHIN_S,
+        open_as: None,
+    }
 }
 
 /// The first phase of most scenarios: the world as it was provisioned.
@@ -26,6 +33,7 @@ pub(crate) fn steady(matrix: Vec<Assertion>) -> Vec<Phase> {
 /// Every vantage point, nodes and the external client included, to every target, all transports, both families.
 pub(crate) fn everything() -> FullMatrix {
     FullMatrix {
+        targets: Targets::Pods,
         ports: ALL_TRANSPORTS.to_vec(),
         families: Family::ALL.to_vec(),
         rules: Vec::new(),

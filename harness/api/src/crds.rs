@@ -5,7 +5,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{ClusterUserDefinedNetwork, IpamClaim, NetworkAttachmentDefinition, UserDefinedNetwork};
+use crate::{
+    ClusterNetworkConnect, ClusterUserDefinedNetwork, IpamClaim, NetworkAttachmentDefinition, UserDefinedNetwork, Vtep,
+};
 
 /// Every kind of this crate, ready to be created in an API server.
 #[must_use]
@@ -15,6 +17,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         ClusterUserDefinedNetwork::crd(),
         NetworkAttachmentDefinition::crd(),
         IpamClaim::crd(),
+        Vtep::crd(),
+        ClusterNetworkConnect::crd(),
     ];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {

@@ -6,10 +6,11 @@
 //! * [`shared`]: roles, IPAM modes, addresses as text, status
 //! * [`nad`]: `NetworkAttachmentDefinition`, what a pod attaches to
 //! * [`ipam_claim`]: `IPAMClaim`, addresses that outlive a pod
+//! * [`vtep`]: `VTEP`, tunnel endpoints of EVPN networks; [`network_connect`]: `ClusterNetworkConnect`, joined networks
 //! * [`names`]: labels, annotations, finalizers and conditions of OVN-Kubernetes
 //! * [`crds`](crds()): all kinds as CustomResourceDefinitions; [`admission_policies`]: the admission rules that ship with them
 //!
-//! Fields, limits and rules (CEL) are those of OVN-Kubernetes 8871cd9 (2026-08-21), its `pkg/crd/userdefinednetwork/v1`.
+//! Fields, limits and rules (CEL) are those of OVN-Kubernetes 8871cd9 (2026-08-21), its `pkg/crd`.
 
 // kube-derive writes private copies of the public types to read their schemas.
 #![allow(unreachable_pub)]
@@ -23,9 +24,11 @@ pub mod layer3;
 pub mod localnet;
 pub mod nad;
 pub mod names;
+pub mod network_connect;
 pub mod shared;
 pub mod transport;
 pub mod udn;
+pub mod vtep;
 
 pub use admission::admission_policies;
 pub use crds::crds;
@@ -35,5 +38,7 @@ pub use layer2::Layer2Config;
 pub use layer3::{Layer3Config, Layer3Subnet};
 pub use localnet::LocalnetConfig;
 pub use nad::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
+pub use network_connect::{ClusterNetworkConnect, ClusterNetworkConnectSpec};
 pub use shared::{Cidr, Ip, IpamConfig, IpamLifecycle, IpamMode, NetworkRole, NetworkStatus};
 pub use udn::{Topology, UserDefinedNetwork, UserDefinedNetworkSpec};
+pub use vtep::{Vtep, VtepSpec};

@@ -120,6 +120,18 @@ text!(Ip, {
     "x-kubernetes-validations": [{"rule": "isIP(self)", "message": "IP is invalid"}],
 });
 
+/// A CIDR without host bits.
+pub(crate) fn network_cidr(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 43,
+        "x-kubernetes-validations": [{
+            "rule": "isCIDR(self) && cidr(self) == cidr(self).masked()",
+            "message": "CIDR must be a valid network address",
+        }],
+    })
+}
+
 /// One or two CIDRs, of different families.
 pub(crate) fn dual_stack_cidrs(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -107,6 +107,53 @@ fn cluster_networks_too() {
 }
 
 #[test]
+fn ranges_of_tunnel_endpoints() {
+    let spec = |cidrs: &[&str], mode: &str| json!({"cidrs": cidrs, "mode": mode});
+    let said = |new: &Value, old: Option<&Value>| refusals("VTEP", new, old);
+    let two = spec(&["198.18.0.0/24", "2001:db8::/64"], "Managed");
+    assert_eq!(said(&two, None), "");
+    assert!(said(&spec(&["198.18.0.0/16", "198.18.9.0/24"], "Managed"), None).contains("CIDRs must not overlap"));
+    assert!(said(&spec(&["198.18.0.9/24"], "Managed"), None).contains("CIDR must be a valid network address"));
+    let wider = spec(&["198.18.0.0/20", "2001:db8::/64", "198.19.0.0/24"], "Managed");
+    assert_eq!(said(&wider, Some(&two)), "");
+    let narrower = spec(&["198.18.0.0/28", "2001:db8::/64"], "Managed");
+    assert!(said(&narrower, Some(&two)).contains("must remain at the same position"));
+    assert_eq!(said(&spec(&["198.18.0.0/28"], "Unmanaged"), Some(&two)), "");
+    // The last position that there can be counts, too.
+    let full: Vec<String> = (0..20).map(|number| format!("198.18.{number}.0/24")).collect();
+    let mut moved = full.clone();
+    moved[19] = "198.19.0.0/24".into();
+    let whole = |list: &[String]| json!({"cidrs": list, "mode": "Managed"});
+    assert!(said(&whole(&moved), Some(&whole(&full))).contains("must remain at the same position"));
+    // Fewer than there were: that alone is said, not an index that is not there.
+    let fewer = said(&spec(&["198.18.0.0/24"], "Managed"), Some(&two));
+    assert!(fewer.contains("CIDRs cannot be removed") && !fewer.contains("position"), "{fewer}");
+}
+
+#[test]
+fn joints_of_networks() {
+    let spec = |kind: &str, field: &str, subnets: Value| {
+        json!({"networkSelectors": [{"networkSelectionType": kind, field: {"networkSelector": {}, "namespaceSelector": {}}}],
+            "connectSubnets": subnets, "connectivity": ["PodNetwork"]})
+    };
+    let of_networks = |subnets: Value| spec("ClusterUserDefinedNetworks", "clusterUserDefinedNetworkSelector", subnets);
+    let one = || json!([{"cidr": "10.0.0.0/16", "networkPrefix": 24}]);
+    let said = |spec: Value| refusals("ClusterNetworkConnect", &spec, None);
+    assert_eq!(said(of_networks(one())), "");
+    let both = |prefix: i32| json!([{"cidr": "2001:db8::/104", "networkPrefix": prefix}, {"cidr": "10.0.0.0/16", "networkPrefix": 24}]);
+    assert_eq!(said(of_networks(both(120))), "");
+    assert!(said(of_networks(both(119))).contains("networkPrefix must have matching host bits"));
+    assert!(said(of_networks(json!([{"cidr": "10.0.0.0/16", "networkPrefix": 16}]))).contains("must be longer"));
+    assert!(said(of_networks(json!([{"cidr": "10.0.0.0/16", "networkPrefix": 32}]))).contains("must < 32"));
+    let mixed = spec("ClusterUserDefinedNetworks", "primaryUserDefinedNetworkSelector", one());
+    assert!(said(mixed).contains("Inconsistent selector: both networkSelectionType PrimaryUserDefinedNetworks"));
+    let secondary = spec("SecondaryUserDefinedNetworks", "secondaryUserDefinedNetworkSelector", one());
+    assert!(said(secondary).contains("Only ClusterUserDefinedNetworks or PrimaryUserDefinedNetworks can be selected"));
+    let (old, new) = (of_networks(one()), of_networks(json!([{"cidr": "10.1.0.0/16", "networkPrefix": 24}])));
+    assert!(refusals("ClusterNetworkConnect", &new, Some(&old)).contains("connectSubnets is immutable"));
+}
+
+#[test]
 fn no_field_may_be_null() {
     let text = serde_json::to_string(&udn_api::crds()).unwrap();
     assert!(!text.contains("nullable") && !text.contains("null"), "a schema allows null");

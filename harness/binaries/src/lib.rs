@@ -8,6 +8,9 @@ pub static AGENT: &[u8] = include_bytes!(env!("UDN_PROGRAM_AGENT"));
 /// The lab's stand-in for the `agnhost` and `pause` images (`udn-agnhost`).
 pub static AGNHOST: &[u8] = include_bytes!(env!("UDN_PROGRAM_AGNHOST"));
 
+/// The lab's stand-in for CoreDNS (`udn-dns`).
+pub static DNS: &[u8] = include_bytes!(env!("UDN_PROGRAM_DNS"));
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,7 +27,7 @@ mod tests {
 
     #[test]
     fn programs_need_no_interpreter_and_no_library() {
-        for (name, program) in [("agent", AGENT), ("agnhost", AGNHOST)] {
+        for (name, program) in [("agent", AGENT), ("agnhost", AGNHOST), ("dns", DNS)] {
             let segments = segments(program);
             // PT_LOAD 1, PT_DYNAMIC 2, PT_INTERP 3.
             assert!(segments.contains(&1), "{name}: nothing to load: {segments:?}");

@@ -17,6 +17,12 @@ Exit codes:
     5  the target could not be set up or the reports not be written
   130  interrupted";
 
+/// What `bench --help` ends with.
+const BENCH: &str = "\
+Measured on labs of their own: the time of `lab up` with packages cached, open TCP probes of one agent a second, a run
+of everything as `run` does it, the rounds of its matrices, and the memory of its processes meanwhile. A figure that
+misses its target changes no exit code: machines differ. Other work on the machine shows in every figure.";
+
 /// What selects cells.
 const FILTERS: &str = "\
 Filters:
@@ -54,6 +60,9 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Explain one cell: its rule and source, what is probed, how it is judged, what was seen last.
     Explain(Explain),
+    /// Measure how fast and how small this program is on this machine's lab, beside what it is meant to be.
+    #[command(after_help = BENCH)]
+    Bench(Bench),
     /// Keep a lab up between runs, for kubectl and for experiments; `run` uses it while it is up.
     #[command(subcommand)]
     Lab(Lab),
@@ -225,6 +234,23 @@ pub(crate) enum Keep {
     OnFailure,
     /// Everything.
     Always,
+}
+
+/// `bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// What the measured run selects, as of `run`; none: everything.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// How often what takes seconds is measured; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: u32,
+    /// How often the run is measured; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// `explain`.

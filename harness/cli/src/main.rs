@@ -1,6 +1,7 @@
 //! The `udn-conformance` program: which promises of OVN-Kubernetes User Defined Networks a cluster keeps. Wiring only.
 
 mod args;
+mod bench;
 mod commands;
 mod failure;
 mod interrupt;
@@ -8,6 +9,7 @@ mod place;
 mod reporting;
 mod select;
 mod target;
+mod tied;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,8 @@ fn main() -> ExitCode {
     if let Some(code) = udn_lab::internal(std::env::args_os()) {
         return code;
     }
-    let cli = Cli::parse();
+    let Some(args) = tied::tie(std::env::args_os().collect()) else { return ExitCode::FAILURE };
+    let cli = Cli::parse_from(args);
     log();
     match start(cli) {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -61,6 +64,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Plan(args) => commands::list::plan(&args).await.map(|()| Exit::Passed),
         Command::Run(args) => commands::run::run(&args).await,
         Command::Explain(args) => commands::explain::explain(&args).map(|()| Exit::Passed),
+        Command::Bench(args) => commands::bench::bench(&args).await,
         Command::Cleanup(args) => commands::cleanup::cleanup(&args).await,
         Command::Lab(Lab::Up(args)) => commands::lab::up(&args).await,
         Command::Lab(Lab::Down(args)) => commands::lab::down(&args),

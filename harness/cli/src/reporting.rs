@@ -97,6 +97,10 @@ impl Worker {
     }
 
     fn tell(&mut self, event: Event) -> Result<(), Failure> {
+        if self.log.is_none() && matches!(event.kind, EventKind::StageFinished { error: Some(_), .. }) {
+            // Nothing but progress is told, and the program ends with this error: it would be told twice.
+            return Ok(());
+        }
         let printed = printed(self.terminal.handle(&event));
         if self.failure.is_none() {
             self.log(event)?;

@@ -159,9 +159,11 @@ pub(crate) async fn kube(connect: Connect) -> Result<Kube, Failure> {
 /// A kubeconfig that cannot be used is an input file that is wrong; the rest is a target that cannot be set up.
 fn failure(error: Error) -> Failure {
     match error {
-        Error::KubeconfigFile { .. } | Error::NoKubeconfig | Error::Context { .. } | Error::Kubeconfig(_) => {
-            Failure::usage(error)
-        }
+        Error::KubeconfigFile { .. }
+        | Error::NoKubeconfig
+        | Error::NoContext { .. }
+        | Error::Context { .. }
+        | Error::Kubeconfig { .. } => Failure::usage(error),
         _ => Failure::setup(error),
     }
 }

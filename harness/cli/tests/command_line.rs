@@ -11,7 +11,7 @@ use serde_json::Value;
 fn run_in(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
     command.args(args).current_dir(folder);
-    for variable in ["KUBECONFIG", "UDN_TARGET", "RUST_LOG"] {
+    for variable in ["KUBECONFIG", "UDN_TARGET", "RUST_LOG", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
         command.env_remove(variable);
     }
     command.env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache")).env("NO_COLOR", "1");
@@ -101,6 +101,7 @@ fn an_unknown_filter_is_refused_with_a_suggestion() {
     refused(&["plan", "rule:isolation/no-windw"], "`rule:isolation/no-window`");
     refused(&["list", "not:"], "empty behind the colon");
     refused(&["list", "[z-a"], "is not a glob");
+    refused(&["bench", "isolaton"], "did you mean `isolation`");
 }
 
 #[test]
@@ -116,6 +117,7 @@ fn a_wrong_command_line_is_2() {
     refused(&["run", "--deadline", "soon"], "write a whole number and a unit");
     refused(&["run", "--deny-timeout", "1s"], "at least 2s");
     refused(&["run", "--settle-rounds", "0"], "not in 1..=100");
+    refused(&["bench", "--repeat", "0"], "not in 1..=100");
     refused(&["run", "--target", "moon"], "invalid value 'moon'");
     refused(&["lab", "exec", "ovn-worker"], "required arguments");
     refused(&["lab", "down", "--name", "../x"], "letters, digits and dashes");
@@ -187,6 +189,82 @@ fn a_cluster_that_does_not_answer_is_5_and_reported() {
     assert!(junit.contains("<error type=\"set-up failed\""), "{junit}");
     let (code, _, err) = told(run_in(folder.path(), &["plan", "--target", "kube", "--kubeconfig", &kubeconfig]));
     assert_eq!(code, 5, "{err}");
+}
+
+/// A program with an environment that points to a proxy; its exit code and standard error.
+fn behind_a_proxy(server: &str, no_proxy: &str) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = dead_kubeconfig(folder.path());
+    let text = std::fs::read_to_string(&kubeconfig).unwrap().replace("http://127.0.0.1:1", server);
+    std::fs::write(&kubeconfig, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_udn-conformance"))
+        .args(["plan", "--target", "kube", "--kubeconfig", &kubeconfig])
+        .env("HTTPS_PROXY", "http://127.0.0.1:2")
+        .env("NO_PROXY", no_proxy)
+        .env_remove("UDN_TARGET")
+        .output()
+        .unwrap();
+    let (code, _, err) = told(output);
+    (code, err)
+}
+
+#[test]
+fn a_proxy_is_used_neither_for_this_machine_nor_silently() {
+    let (code, err) = behind_a_proxy("https://127.0.0.1:1", "");
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("API server https://127.0.0.1:1/ cannot be reached"), "{err}");
+    let (code, err) = behind_a_proxy("https://localhost.invalid:1", "example.org,.invalid");
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("API server https://localhost.invalid:1/ cannot be reached"), "{err}");
+    let (code, err) = behind_a_proxy("https://api.invalid:1", "example.org");
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("proxy http://127.0.0.1:2/") && err.contains("NO_PROXY"), "{err}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_none_is_2_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    for (text, message) in [("", "no current context; choose one with --context"), ("a: [", "cannot be used: ")] {
+        std::fs::write(&path, text).unwrap();
+        let args = ["plan", "--target", "kube", "--kubeconfig", path.to_str().unwrap()];
+        let (code, out, err) = told(run_in(folder.path(), &args));
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
+        assert!(err.contains(message), "{err}");
+    }
+}
+
+/// A server that answers every connection with the same bytes; its port.
+fn answering(bytes: &'static [u8]) -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        while let Ok((mut stream, _)) = listener.accept() {
+            // A client that went away has had its answer.
+            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(bytes));
+        }
+    });
+    port
+}
+
+#[test]
+fn what_is_no_api_server_is_5_and_named() {
+    let html = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlogin";
+    let denied = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 61\r\n\
+        Connection: close\r\n\r\n{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"code\":401,\"message\":\"\"}  ";
+    for (bytes, message) in
+        [(&html[..], "cannot be reached"), (&b"SSH-2.0-x\r\n"[..], "cannot be reached"), (denied, "401")]
+    {
+        let port = answering(bytes);
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = dead_kubeconfig(folder.path());
+        let text = std::fs::read_to_string(&kubeconfig).unwrap().replace("127.0.0.1:1", &format!("127.0.0.1:{port}"));
+        std::fs::write(&kubeconfig, text).unwrap();
+        let (code, out, err) = told(run_in(folder.path(), &["plan", "--target", "kube", "--kubeconfig", &kubeconfig]));
+        assert_eq!((code, out.as_str(), err.lines().count()), (5, "", 1), "{err}");
+        assert!(err.contains(message) && err.contains(&format!("http://127.0.0.1:{port}/")), "{err}");
+    }
 }
 
 #[test]

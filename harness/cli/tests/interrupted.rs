@@ -13,9 +13,16 @@ use serde_json::Value;
 /// How long a lab may take to get up here, packages fetched first included, and to be gone.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long what belongs to a killed program may take to be gone: far less than it would need to end by itself.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
 /// Waits until a condition holds; a paced poll, since nobody tells us.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+fn until(what: &str, holds: impl FnMut() -> bool) {
+    within(PATIENCE, what, holds);
+}
+
+fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !holds() {
         assert!(Instant::now() < deadline, "waited for {what} in vain");
         std::thread::sleep(Duration::from_millis(50));
@@ -94,6 +101,27 @@ fn an_interrupted_run_is_130_and_reported() {
 }
 
 #[test]
+fn a_killed_benchmark_takes_its_run_along() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_udn-conformance"))
+        .args(["bench", "isolation", "--repeat", "1"])
+        .env_remove("UDN_TARGET")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let is_run =
+        |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0run\0"));
+    let mut processes = Vec::new();
+    until("the run and its lab", || {
+        processes = descendants(bench.id());
+        processes.iter().any(|(pid, _)| is_run(*pid)) && processes.len() > 10
+    });
+    signal("KILL", &bench);
+    bench.wait().unwrap();
+    within(AT_ONCE, "the run and its lab to be gone", || all_gone(&processes));
+}
+
+#[test]
 fn a_killed_run_leaves_no_process_and_no_report() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = begin(folder.path());
@@ -101,6 +129,6 @@ fn a_killed_run_leaves_no_process_and_no_report() {
     assert!(processes.len() > 10, "the lab's daemons are its descendants: {processes:?}");
     signal("KILL", &run);
     run.wait().unwrap();
-    until("the lab to be gone", || all_gone(&processes));
+    within(AT_ONCE, "the lab to be gone", || all_gone(&processes));
     assert!(!folder.path().join("report.json").exists(), "nobody was left to write it");
 }

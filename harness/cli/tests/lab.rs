@@ -219,7 +219,7 @@ fn udp_dropped_on_one_node() -> Result<(), Failed> {
             Target::Node(_) => false,
         };
         match &cell.expectation {
-            Expectation::Open { reach: Reach::HolderIn(_) } => Effect::Undetermined,
+            Expectation::Open { reach: Reach::HolderIn(_), .. } => Effect::Undetermined,
             Expectation::Open { .. } if *placement != Placement::Itself && (from || to) => Effect::Broken,
             Expectation::Open { .. } => Effect::None,
             // Whoever sends from the node, or has all his peers there, has no control left.

@@ -41,6 +41,8 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             }
             Ok(())
         }
+        Action::TryCreate(manifests) => try_all(world, manifests, false).await,
+        Action::TryChange(manifests) => try_all(world, manifests, true).await,
         Action::Delete(object) => {
             let result = world.objects.delete(&world.real(object)).await;
             world.forget(object);
@@ -62,6 +64,19 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             judge_later(world, object.clone(), result)
         }
     }
+}
+
+/// Asks about all of them at once: they do not depend on each other, for nothing is done.
+async fn try_all(world: &KubeWorld, manifests: &[Value], change: bool) -> Result<(), Error> {
+    let asked = manifests.iter().map(|manifest| ask(world, manifest, change)).collect();
+    let answers = provision::at_most(provision::REQUESTS, asked).await?;
+    answers.into_iter().try_for_each(|(object, answer)| judge_later(world, object, answer))
+}
+
+async fn ask(world: &KubeWorld, manifest: &Value, change: bool) -> Result<(ObjectRef, Result<(), Error>), Error> {
+    let real = world.inject(manifest)?;
+    let answer = if change { world.objects.try_change(&real).await } else { world.objects.try_create(&real).await };
+    Ok((object_of(manifest), answer))
 }
 
 /// A refusal is an answer; that the API server could not be asked is not.

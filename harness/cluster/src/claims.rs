@@ -172,7 +172,8 @@ fn pod_networks(pod: &Value, keys: &[String], naming: &Naming) -> Result<String,
 pub(crate) fn pod_state(pod: &Value) -> String {
     let mut parts = vec![text(&pod["status"]["phase"]).to_owned()];
     for condition in pod["status"]["conditions"].as_array().into_iter().flatten() {
-        if condition["status"] != "True" {
+        // What keeps the containers from being ready keeps the pod from it, which is told.
+        if condition["status"] != "True" && condition["type"] != "ContainersReady" {
             parts.push(tell(condition));
         }
     }

@@ -15,7 +15,12 @@ use crate::objects::{Objects, Real};
 /// How long everything may take to be gone.
 const DEADLINE: Duration = Duration::from_secs(150);
 /// Cluster-scoped kinds that a run makes: looked for after every run, without asking for every kind that is served.
-const OWN_KINDS: [(&str, &str); 2] = [("v1", "Namespace"), ("k8s.ovn.org/v1", "ClusterUserDefinedNetwork")];
+const OWN_KINDS: [(&str, &str); 4] = [
+    ("v1", "Namespace"),
+    ("k8s.ovn.org/v1", "ClusterUserDefinedNetwork"),
+    ("k8s.ovn.org/v1", "VTEP"),
+    ("k8s.ovn.org/v1", "ClusterNetworkConnect"),
+];
 /// Groups whose objects cannot carry a label of ours, or are not to be listed.
 const SKIPPED_GROUPS: [&str; 3] = ["metrics.k8s.io", "authentication.k8s.io", "authorization.k8s.io"];
 

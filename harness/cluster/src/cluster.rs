@@ -23,7 +23,7 @@ use crate::nodes::{Outposts, Plan};
 use crate::objects::Objects;
 use crate::pods::PodWatch;
 use crate::provision;
-use crate::world::{KubeWorld, Setup, Traces};
+use crate::world::{KubeWorld, Setup, Station, Traces};
 
 /// How long pods may take to get ready where nothing else is said: the first pull of an image included.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
@@ -123,6 +123,10 @@ impl Kube {
         cleanup::by_label(&self.objects, run).await
     }
 
+    pub(crate) async fn external_station(&self) -> Result<Arc<Station>, String> {
+        self.outposts.external().await
+    }
+
     fn traces_of(&self, instance: &str) -> Arc<Traces> {
         lock(&self.traces).entry(instance.into()).or_default().clone()
     }
@@ -151,6 +155,7 @@ impl Kube {
             uploads: self.uploads.clone(),
             session: self.session,
             traces: self.traces_of(instance),
+            api_server: self.survey.api_server.clone(),
         });
         let manifests = spec.manifests.iter().map(|manifest| world.inject(manifest)).collect::<Result<Vec<_>, _>>()?;
         let told = |line: String| {
@@ -165,7 +170,14 @@ impl Kube {
                 told(format!("no vantage points in host networks: {why}"));
             }
         };
-        let (made, ()) = tokio::join!(provision::make(&world, &manifests, told), nodes);
+        let outside = async {
+            if self.outposts.has_outside()
+                && let Err(why) = self.outposts.external().await
+            {
+                told(format!("no vantage point outside of the cluster: {why}"));
+            }
+        };
+        let (made, (), ()) = tokio::join!(provision::make(&world, &manifests, told), nodes, outside);
         made.map(|()| world)
     }
 }

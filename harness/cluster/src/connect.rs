@@ -18,8 +18,10 @@ use udn_model::plan::Environment;
 use udn_model::words::Family;
 
 use crate::error::{Error, innermost};
-use crate::names::{EXTERNAL, VANTAGE_LABEL};
+use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
+use crate::proxy;
+use crate::services;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -68,6 +70,8 @@ pub(crate) struct Survey {
     pub(crate) nodes: Vec<NodeInfo>,
     /// The pod outside of the cluster.
     pub(crate) external: Option<Pod>,
+    /// ClusterIPs of the API server's service.
+    pub(crate) api_server: Vec<IpAddr>,
 }
 
 /// Makes a client.
@@ -76,6 +80,10 @@ pub(crate) struct Survey {
 /// What is wrong with the kubeconfig.
 pub(crate) async fn client(connect: &Connect) -> Result<(Client, String, String), Error> {
     let (mut config, context) = config(connect).await?;
+    proxy::forget_where_not_meant(&mut config);
+    if let Some(proxy) = &config.proxy_url {
+        return Err(Error::Proxy { address: config.cluster_url.to_string(), proxy: proxy.to_string() });
+    }
     let address = config.cluster_url.to_string();
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT_NAME)));
     config.connect_timeout = Some(FIRST_ANSWER);
@@ -100,24 +108,24 @@ async fn config(connect: &Connect) -> Result<(Config, String), Error> {
                 let config = Config::incluster().map_err(|_| Error::NoKubeconfig)?;
                 return Ok((config, "in-cluster".into()));
             }
-            Err(other) => return Err(Error::Kubeconfig(Box::new(other))),
+            Err(other) => return Err(Error::kubeconfig(None, &other)),
         },
     };
     let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let context = connect.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
     if !known.contains(&context) {
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-        return Err(Error::Context { context, known });
+        return Err(if context.is_empty() { Error::NoContext { known } } else { Error::Context { context, known } });
     }
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    Ok((config.map_err(|error| Error::Kubeconfig(Box::new(error)))?, context))
+    Ok((config.map_err(|error| Error::kubeconfig(connect.kubeconfig.as_deref(), &error))?, context))
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, Error> {
     Kubeconfig::read_from(path).map_err(|error| match error {
         KubeconfigError::ReadConfig(source, path) => Error::KubeconfigFile { path, source },
-        other => Error::Kubeconfig(Box::new(other)),
+        other => Error::kubeconfig(Some(path), &other),
     })
 }
 
@@ -130,12 +138,13 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
+        services::api_server(objects),
     );
     versions.extend(plugin);
     let external = external?;
@@ -150,7 +159,11 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
         features.insert(Feature::TwoNodes);
     }
     features.insert(Feature::HostNetworkPods);
-    Ok(Survey { context, versions, environment: Environment { features, families: families? }, nodes, external })
+    if balances_load(client, external.as_ref()).await {
+        features.insert(Feature::LoadBalancers);
+    }
+    let environment = Environment { features, families: families? };
+    Ok(Survey { context, versions, environment, nodes, external, api_server: api_server? })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {
@@ -226,6 +239,15 @@ async fn external(client: &Client) -> Result<Option<Pod>, Error> {
     Ok(list.items.into_iter().find(running))
 }
 
+/// Whether services of type LoadBalancer get addresses: MetalLB is there, or whoever placed the external vantage point
+/// says so by a label on it.
+async fn balances_load(client: &Client, external: Option<&Pod>) -> bool {
+    let said = external.is_some_and(|pod| pod.labels().contains_key(LOAD_BALANCERS_LABEL));
+    let groups =
+        async || client.list_api_groups().await.is_ok_and(|list| list.groups.iter().any(|group| group.name == METALLB));
+    said || groups().await
+}
+
 async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
     let serves = async |api_version: &str, kind: &str| {
         let object = Real {
@@ -237,11 +259,21 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         objects.api(&object).await.is_ok()
     };
     let mut features = BTreeSet::new();
-    let (udn, cudn, nad) = tokio::join!(
+    let (fields, udn, cudn, nad, vtep, connect) = tokio::join!(
+        transport_fields(objects),
         serves("k8s.ovn.org/v1", "UserDefinedNetwork"),
         serves("k8s.ovn.org/v1", "ClusterUserDefinedNetwork"),
         serves("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition"),
+        serves("k8s.ovn.org/v1", "VTEP"),
+        serves("k8s.ovn.org/v1", "ClusterNetworkConnect"),
     );
+    features.extend(fields);
+    if vtep {
+        features.insert(Feature::Vteps);
+    }
+    if connect {
+        features.insert(Feature::NetworkConnects);
+    }
     if udn && cudn {
         features.insert(Feature::UserDefinedNetworks);
     }
@@ -249,6 +281,26 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         features.insert(Feature::MultiHoming);
     }
     features
+}
+
+/// Transports that CUDNs can ask for, by the fields that their definition has: older releases lack them.
+async fn transport_fields(objects: &Objects) -> Vec<Feature> {
+    let definition = Real {
+        api_version: "apiextensions.k8s.io/v1".into(),
+        kind: "CustomResourceDefinition".into(),
+        namespace: None,
+        name: "clusteruserdefinednetworks.k8s.ovn.org".into(),
+    };
+    let Ok(Some(definition)) = objects.get(&definition).await else { return Vec::new() };
+    let versions = definition["spec"]["versions"].as_array();
+    let served = versions.into_iter().flatten().find(|version| version["name"] == "v1");
+    let network = served
+        .and_then(|version| version.pointer("/schema/openAPIV3Schema/properties/spec/properties/network/properties"));
+    let has = |field: &str| network.is_some_and(|fields| fields.get(field).is_some());
+    [("noOverlay", Feature::NoOverlay), ("evpn", Feature::Evpn)]
+        .into_iter()
+        .filter_map(|(field, feature)| has(field).then_some(feature))
+        .collect()
 }
 
 async fn default_attachment(objects: &Objects) -> bool {
@@ -345,8 +397,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_kubeconfig_is_said() {
-        let (_directory, connect) = kubeconfig("{ not: [yaml");
-        assert!(client(&connect).await.err().unwrap().to_string().starts_with("kubeconfig cannot be used"));
+        let (directory, connect) = kubeconfig("{ not: [yaml");
+        let error = client(&connect).await.err().unwrap().to_string();
+        let path = directory.path().join("config");
+        assert!(error.starts_with(&format!("kubeconfig {} cannot be used: ", path.display())), "{error}");
+        assert!(error.contains("line 1") && !error.contains('\n'), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_without_a_current_context_says_which_there_are() {
+        let (_directory, connect) = kubeconfig(&ONE.replace("current-context: one\n", ""));
+        let error = client(&connect).await.err().unwrap().to_string();
+        assert_eq!(error, "kubeconfig has no current context; choose one with --context: it has one");
     }
 
     #[tokio::test]

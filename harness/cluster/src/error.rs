@@ -1,6 +1,6 @@
 //! What can go wrong between the harness and a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::KubeconfigError;
@@ -31,9 +31,31 @@ pub enum Error {
         /// The names that it has.
         known: String,
     },
+    /// It names no context, and neither did the user.
+    #[error("kubeconfig has no current context; choose one with --context: it has {known}")]
+    NoContext {
+        /// The names that it has.
+        known: String,
+    },
     /// It cannot be used otherwise.
-    #[error("kubeconfig cannot be used: {0}")]
-    Kubeconfig(#[source] Box<KubeconfigError>),
+    #[error("kubeconfig{} cannot be used: {why}", path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default())]
+    Kubeconfig {
+        /// The file, where one was named.
+        path: Option<PathBuf>,
+        /// What is wrong with it, in one line.
+        why: String,
+    },
+    /// Only a proxy leads to the API server, as the environment says.
+    #[error(
+        "HTTPS_PROXY or the kubeconfig leads to API server {address} by way of the proxy {proxy}, which udn-conformance does not \
+         speak to; where the server can be reached without, unset HTTPS_PROXY or name the server in NO_PROXY"
+    )]
+    Proxy {
+        /// The API server.
+        address: String,
+        /// The proxy.
+        proxy: String,
+    },
     /// The client cannot be made from it.
     #[error("cannot make a client for {address}: {source}")]
     Client {
@@ -114,6 +136,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// A kubeconfig that cannot be used: the first line of what the reader says, which may go on to quote the file.
+    pub(crate) fn kubeconfig(path: Option<&Path>, error: &KubeconfigError) -> Self {
+        let why = error.to_string();
+        let cause = innermost(error);
+        let why = if why.contains(&cause) { why } else { format!("{why}: {cause}") };
+        let why = why.lines().next().unwrap_or_default().replace("error: ", "");
+        Self::Kubeconfig { path: path.map(Path::to_path_buf), why }
+    }
+
     /// A failed request.
     pub(crate) fn api(attempted: impl Into<String>, error: kube::Error) -> Self {
         let attempted = attempted.into();

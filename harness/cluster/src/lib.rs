@@ -11,8 +11,9 @@
 //! | [`names`] | labels, prefixes, paths: everything by which a run's objects are told |
 //! | [`cluster`] | [`Kube`]: worlds and what they share |
 //! | [`cleanup`] | finds and removes what runs left behind |
+//! | [`rate`] | how many probes a second one agent makes |
 //!
-//! Inside: `objects` applies, reads and deletes any kind, `kinds` finds out how the API server serves it, `pods` watches
+//! Inside: `proxy` says when an environment's proxy is not meant, `objects` applies, reads and deletes any kind, `kinds` finds out how the API server serves it, `pods` watches
 //! the pods of a world, `inject` makes fixtures runnable here, `provision` makes a world, `act` performs actions, `claims`
 //! judges objects, `addresses` and `view` read annotations and agents' facts, `probes` translates to the agent's words,
 //! `nodes` has the vantage points outside of worlds, `world` puts it together, `evidence` collects state.
@@ -26,6 +27,7 @@ pub mod cluster;
 pub mod connect;
 pub mod error;
 mod evidence;
+mod external;
 mod inject;
 mod kinds;
 pub mod names;
@@ -34,6 +36,9 @@ mod objects;
 mod pods;
 mod probes;
 mod provision;
+mod proxy;
+pub mod rate;
+mod services;
 mod view;
 mod world;
 

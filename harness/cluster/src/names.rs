@@ -10,6 +10,11 @@ pub const WORLD_LABEL: &str = "udn-conformance.io/world";
 pub const VANTAGE_LABEL: &str = "udn-conformance.io/vantage-point";
 /// Its value for a client outside of the cluster.
 pub const EXTERNAL: &str = "external";
+/// The label on the external vantage point that says that services of type LoadBalancer get addresses which are reached
+/// from there.
+pub const LOAD_BALANCERS_LABEL: &str = "udn-conformance.io/load-balancers";
+/// The API group of MetalLB, where it is installed.
+pub(crate) const METALLB: &str = "metallb.io";
 /// The field manager of server-side apply.
 pub const FIELD_MANAGER: &str = "udn-conformance";
 /// The directory in a pod that the agent lives in.

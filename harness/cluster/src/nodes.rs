@@ -10,15 +10,16 @@ use kube::{Client, ResourceExt};
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
-use udn_agent::protocol::{Listen, Op, Transport as Wire};
+use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
 use udn_model::words::Transport;
 use udn_model::world::PROBE_CONTAINER;
-use udn_runner::cluster::{NodeAddresses, node_identity};
+use udn_runner::cluster::{EXTERNAL_IDENTITY, NodeAddresses, node_identity};
 
 use crate::agent::link::Exec;
 use crate::agent::{Agent, AgentError};
 use crate::connect::NodeInfo;
 use crate::error::Error;
+use crate::external::{self, External};
 use crate::inject::equip;
 use crate::names::{AGENT_DIRECTORY, RUN_LABEL, VANTAGE_LABEL, nodes_namespace, selector};
 use crate::objects::Objects;
@@ -45,7 +46,7 @@ pub(crate) struct Outposts {
     external_pod: Option<Pod>,
     deadline: Duration,
     made: OnceCell<Result<Made, String>>,
-    external: OnceCell<Result<Arc<Station>, String>>,
+    external: OnceCell<Result<External, String>>,
 }
 
 /// The nodes' pods, ready and listening.
@@ -126,11 +127,36 @@ impl Outposts {
     pub(crate) async fn external(&self) -> Result<Arc<Station>, String> {
         let found = self.external.get_or_init(async || {
             let pod = self.external_pod.as_ref().ok_or("no pod is a vantage point outside of the cluster")?;
-            let station = Station::new(Agent::start(self.external_link(pod), self.session));
-            station.agent.ready().await.map_err(|error| format!("agent in {}: {error}", pod.name_any()))?;
-            Ok(Arc::new(station))
+            self.go_outside(pod).await.map_err(|error| format!("agent in {}: {error}", pod.name_any()))
         });
-        found.await.clone()
+        found.await.as_ref().map(|external| external.station.clone()).map_err(Clone::clone)
+    }
+
+    async fn go_outside(&self, pod: &Pod) -> Result<External, AgentError> {
+        let station = Station::new(Agent::start(self.external_link(pod), self.session));
+        station.agent.ready().await?;
+        let ports = listen(&station, &format!("{}/{EXTERNAL_IDENTITY}", self.run)).await?;
+        let addresses = match station.agent.call(Op::Facts, SHUTDOWN).await? {
+            Body::Facts(facts) => external::addresses(pod, &facts),
+            other => return Err(AgentError::Failed(format!("it answered {other:?} when asked for facts"))),
+        };
+        Ok(External { station: Arc::new(station), addresses: NodeAddresses { addresses, ports, life: None } })
+    }
+
+    /// The external server, if it listens by now.
+    pub(crate) fn outside(&self) -> Option<NodeAddresses> {
+        let external = self.external.get()?.as_ref().ok()?;
+        Some(NodeAddresses { life: external.station.agent.life(), ..external.addresses.clone() })
+    }
+
+    /// Whether somebody is outside at all.
+    pub(crate) const fn has_outside(&self) -> bool {
+        self.external_pod.is_some()
+    }
+
+    /// Names of the nodes by slot.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
     fn external_link(&self, pod: &Pod) -> Exec {
@@ -202,20 +228,15 @@ impl Outposts {
         let pods = Api::namespaced(self.client(), namespace);
         let link = Exec::new(pods, &name, None, Some(PROBE_CONTAINER), AGENT_DIRECTORY, self.uploads.clone());
         let station = Station::new(Agent::start(link, self.session));
-        let mut ports = BTreeMap::new();
-        for (transport, wire) in [(Transport::Tcp, Wire::Tcp), (Transport::Udp, Wire::Udp)] {
-            let identity = format!("{}/{}", self.run, node_identity(slot));
-            let port = listen_somewhere(&station.agent, wire, &identity).await;
-            ports
-                .insert(transport, port.map_err(|source| Error::Agent { pod: format!("{namespace}/{name}"), source })?);
-        }
+        let ports = listen(&station, &format!("{}/{}", self.run, node_identity(slot))).await;
+        let ports = ports.map_err(|source| Error::Agent { pod: format!("{namespace}/{name}"), source })?;
         Ok((station, ports))
     }
 
     /// Ends the agent outside of the cluster and removes its files; the nodes' pods go with their namespace.
     pub(crate) async fn leave(&self) {
-        let (Some(Ok(station)), Some(pod)) = (self.external.get(), &self.external_pod) else { return };
-        let _ = station.agent.call(Op::Shutdown, SHUTDOWN).await;
+        let (Some(Ok(external)), Some(pod)) = (self.external.get(), &self.external_pod) else { return };
+        let _ = external.station.agent.call(Op::Shutdown, SHUTDOWN).await;
         let pods: Api<Pod> = Api::namespaced(self.client(), &pod.namespace().unwrap_or_default());
         let directory = self.external_directory(pod);
         let params = AttachParams { stdout: true, stderr: false, ..AttachParams::default() };
@@ -232,8 +253,17 @@ impl Outposts {
     }
 }
 
+/// Listens with TCP and UDP on ports that nobody else has on that host.
+async fn listen(station: &Station, identity: &str) -> Result<BTreeMap<Transport, u16>, AgentError> {
+    let mut ports = BTreeMap::new();
+    for (transport, wire) in [(Transport::Tcp, Wire::Tcp), (Transport::Udp, Wire::Udp)] {
+        ports.insert(transport, listen_somewhere(&station.agent, wire, identity).await?);
+    }
+    Ok(ports)
+}
+
 /// Listens on a port that nobody else has on that host.
-async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &str) -> Result<u16, AgentError> {
+pub(crate) async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &str) -> Result<u16, AgentError> {
     let mut last = AgentError::Failed("no port was tried".into());
     for _ in 0..DRAWS {
         let port = rand::rng().random_range(PORTS);

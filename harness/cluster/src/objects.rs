@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, ValidationDirective};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Request, ValidationDirective,
+};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -103,6 +105,44 @@ impl Objects {
         api.patch(&object.name, &params, &Patch::Apply(manifest))
             .await
             .map_err(|error| Error::api(format!("apply {object}"), error))
+    }
+
+    /// Asks whether an object would be created; fields that its kind does not have are refused. A plain creation: in a
+    /// server-side apply, lists with keys are read before the kind's own rules are asked, and refused for other reasons.
+    ///
+    /// # Errors
+    /// The API server's refusal, or why it could not be asked.
+    pub(crate) async fn try_create(&self, manifest: &Value) -> Result<(), Error> {
+        let object = Real::of_manifest(manifest)?;
+        let api = self.api(&object).await?;
+        let attempted = || format!("create {object} in a dry run");
+        let unsendable = |problem: String| Error::Manifest { object: object.to_string(), problem };
+        let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
+        let body = serde_json::to_vec(manifest).map_err(|error| unsendable(error.to_string()))?;
+        let mut request =
+            Request::new(api.resource_url()).create(&params, body).map_err(|error| unsendable(error.to_string()))?;
+        // kube's parameters of a creation lack this one.
+        let strict = format!("{}&fieldValidation=Strict", request.uri());
+        *request.uri_mut() = strict.parse().map_err(|error: http::uri::InvalidUri| unsendable(error.to_string()))?;
+        let answer = self.client.request::<DynamicObject>(request).await;
+        answer.map(drop).map_err(|error| Error::api(attempted(), error))
+    }
+
+    /// Asks whether an object that is there would be changed, by a merge of the manifest into it.
+    ///
+    /// # Errors
+    /// The API server's refusal, or why it could not be asked.
+    pub(crate) async fn try_change(&self, manifest: &Value) -> Result<(), Error> {
+        let object = Real::of_manifest(manifest)?;
+        let api = self.api(&object).await?;
+        let params = PatchParams {
+            dry_run: true,
+            field_manager: Some(FIELD_MANAGER.into()),
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let answer = api.patch(&object.name, &params, &Patch::Merge(manifest)).await;
+        answer.map(drop).map_err(|error| Error::api(format!("change {object} in a dry run"), error))
     }
 
     /// Sets or removes one label or annotation.

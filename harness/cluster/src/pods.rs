@@ -91,7 +91,11 @@ impl PodWatch {
             .get(&(namespace.clone(), name.clone()))
             .map_or_else(|| "it is not there".into(), |pod| pod_state(&pod));
         let others = if waiting > 1 { format!(" (and {} more)", waiting - 1) } else { String::new() };
-        Error::Deadline { awaited: format!("pod {namespace}/{name}{others} to be Ready"), after, last }
+        Error::Deadline {
+            awaited: format!("pod {namespace}/{name}{others} to be Ready (--ready-deadline allows more)"),
+            after,
+            last,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ async fn ask(agent: &Agent, shot: &Shot, source_port: Option<u16>) -> Result<Pro
         from: None,
         source_port,
         timeout_ms: u32::try_from(shot.timeout.as_millis()).unwrap_or(u32::MAX),
-        identify: Identify::Banner,
+        identify: if shot.introduces { Identify::Banner } else { Identify::None },
         nonce: shot.nonce,
     };
     match agent.call(Op::Probe(probe), shot.timeout + GRACE).await {

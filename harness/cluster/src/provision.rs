@@ -19,7 +19,7 @@ const ACCOUNT_DEADLINE: Duration = Duration::from_secs(20);
 /// How often that is tried.
 const ACCOUNT_POLL: Duration = Duration::from_millis(200);
 /// Requests to the API server at once, per world.
-const REQUESTS: usize = 16;
+pub(crate) const REQUESTS: usize = 16;
 /// Agents attached to at once, per world.
 const ATTACHMENTS: usize = 32;
 /// Conditions that say that a network is there; older releases say `NetworkReady`.
@@ -88,7 +88,10 @@ async fn apply_all(objects: &Objects, manifests: &[(Real, &Value)]) -> Result<()
 }
 
 /// Runs so many at once, and gives their results in order.
-async fn at_most<T>(limit: usize, jobs: Vec<impl Future<Output = Result<T, Error>>>) -> Result<Vec<T>, Error> {
+pub(crate) async fn at_most<T>(
+    limit: usize,
+    jobs: Vec<impl Future<Output = Result<T, Error>>>,
+) -> Result<Vec<T>, Error> {
     stream::iter(jobs).buffered(limit).try_collect().await
 }
 

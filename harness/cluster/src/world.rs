@@ -1,6 +1,7 @@
 //! A provisioned world: its pods, their agents, and everything that the runner asks of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::names::{AGENT_DIRECTORY, nodes_namespace};
 use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
 use crate::pods::{Key, PodWatch};
+use crate::services::{self, Announcers};
 use crate::{act, addresses, evidence, probes, view};
 
 /// How long an agent may take to look around.
@@ -69,6 +71,8 @@ pub(crate) struct KubeWorld {
     posts: Mutex<HashMap<PodRef, Arc<Post>>>,
     answers: Mutex<HashMap<ObjectRef, Answer>>,
     traces: Arc<Traces>,
+    api_server: Vec<IpAddr>,
+    pub(crate) announcers: Announcers,
 }
 
 /// What was made, so that it can be removed: also where making was broken off.
@@ -112,11 +116,13 @@ pub(crate) struct Setup {
     pub(crate) uploads: Arc<Semaphore>,
     pub(crate) session: u64,
     pub(crate) traces: Arc<Traces>,
+    pub(crate) api_server: Vec<IpAddr>,
 }
 
 impl KubeWorld {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { objects, injection, naming, pods, ready_deadline, outposts, uploads, session, traces } = setup;
+        let Setup { objects, injection, naming, pods, ready_deadline, outposts, uploads, session, traces, api_server } =
+            setup;
         Self {
             objects,
             run: injection.run.clone(),
@@ -131,6 +137,8 @@ impl KubeWorld {
             posts: Mutex::default(),
             answers: Mutex::default(),
             traces,
+            api_server,
+            announcers: Announcers::default(),
         }
     }
 
@@ -294,7 +302,14 @@ impl World for KubeWorld {
     }
 
     async fn addresses(&self, declared: &Declared) -> Result<AddressBook, Trouble> {
-        let mut book = AddressBook { nodes: self.outposts.addresses(), ..AddressBook::default() };
+        let services = services::all(self, declared, &self.outposts.names()).await?;
+        let mut book = AddressBook {
+            nodes: self.outposts.addresses(),
+            external: self.outposts.outside(),
+            services: services.into_iter().collect(),
+            api_server: self.api_server.clone(),
+            ..AddressBook::default()
+        };
         for (key, pod) in self.pods.all() {
             // A pod that is being deleted gives its addresses away at any moment.
             if !pod["metadata"]["deletionTimestamp"].is_null() {
@@ -327,6 +342,8 @@ impl World for KubeWorld {
         let station = match at {
             Target::Pod { pod, .. } => self.station(pod).await,
             Target::Node(slot) => self.outposts.node(*slot).await,
+            Target::External => self.outposts.external().await,
+            Target::Service { .. } | Target::ApiServer => Err(format!("{at} is no place that could be looked at")),
         };
         let station = station.map_err(Trouble)?;
         station.log.since(&station.agent, since).await.map_err(|error| Trouble::new(format!("agent at {at}: {error}")))

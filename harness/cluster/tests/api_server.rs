@@ -95,7 +95,16 @@ async fn what_the_cluster_offers_is_found_out() {
     let bench = Bench::start().await;
     let kube = bench.kube("tst1").await;
     let features = &kube.environment().features;
-    for feature in [Feature::UserDefinedNetworks, Feature::MultiHoming, Feature::TwoNodes] {
+    let served = [
+        Feature::UserDefinedNetworks,
+        Feature::MultiHoming,
+        Feature::TwoNodes,
+        Feature::NoOverlay,
+        Feature::Evpn,
+        Feature::Vteps,
+        Feature::NetworkConnects,
+    ];
+    for feature in served {
         assert!(features.contains(&feature), "{feature:?}");
     }
     assert!(!features.contains(&Feature::ExternalVantagePoint) && !features.contains(&Feature::StaticPrimaryAddress));
@@ -121,7 +130,8 @@ async fn a_pod_that_never_gets_ready_is_named_with_its_state() {
     let bench = Bench::start().await;
     let kube = bench.kube("tst1").await;
     let error = provision(&kube, vec![namespace("blue"), pod()]).await.err().unwrap();
-    assert!(error.starts_with("waited 2 s for pod tst1a-blue/a to be Ready; Pending"), "{error}");
+    let waited = "waited 2 s for pod tst1a-blue/a to be Ready (--ready-deadline allows more); Pending";
+    assert!(error.starts_with(waited), "{error}");
     assert!(error.contains("last event: Scheduled: "), "{error}");
 }
 
@@ -198,4 +208,47 @@ async fn answers_to_actions_are_kept_for_the_matrix() {
     assert!(world.claim(&object, &Claim::Exists).await.unwrap().holds);
     world.act(&Action::DeleteAndWait(object.clone())).await.unwrap();
     assert!(world.claim(&object, &Claim::Gone).await.unwrap().holds);
+}
+
+#[tokio::test]
+async fn what_is_only_asked_is_not_done() {
+    let bench = Bench::start().await;
+    let kube = bench.kube("tst1").await;
+    let world = provision(&kube, vec![namespace("blue")]).await.unwrap();
+    let vtep = |cidrs: &[&str]| json!({ "apiVersion": "k8s.ovn.org/v1", "kind": "VTEP", "metadata": { "name": "ends" }, "spec": { "cidrs": cidrs } });
+    let object = ObjectRef::cluster("k8s.ovn.org/v1", "VTEP", "ends");
+    let refused = |text: &str| Claim::Refused { message_contains: vec![text.into()] };
+    let holds = async |claim: &Claim| {
+        let found = world.claim(&object, claim).await.unwrap();
+        assert!(found.holds, "{claim:?}: {}", found.found);
+    };
+
+    world.act(&Action::TryCreate(vec![vtep(&["198.18.0.0/24"])])).await.unwrap();
+    holds(&Claim::Accepted).await;
+    holds(&Claim::Gone).await;
+    world.act(&Action::TryCreate(vec![vtep(&[])])).await.unwrap();
+    holds(&refused("spec.cidrs")).await;
+    let mut odd = vtep(&["198.18.0.0/24"]);
+    odd["spec"]["cidrz"] = json!([]);
+    world.act(&Action::TryCreate(vec![odd.clone()])).await.unwrap();
+    holds(&refused("cidrz")).await;
+    // There is nothing to be changed yet.
+    world.act(&Action::TryChange(vec![vtep(&["198.18.0.0/20"])])).await.unwrap();
+    holds(&refused("not found")).await;
+
+    world.act(&Action::Submit(vec![vtep(&["198.18.0.0/24"])])).await.unwrap();
+    holds(&Claim::Exists).await;
+    world.act(&Action::TryCreate(vec![vtep(&["198.18.0.0/24"])])).await.unwrap();
+    holds(&refused("already exists")).await;
+    world.act(&Action::TryChange(vec![odd])).await.unwrap();
+    holds(&refused("cidrz")).await;
+    world.act(&Action::TryChange(vec![vtep(&["198.18.0.0/28"])])).await.unwrap();
+    holds(&refused("must remain at the same position")).await;
+    // A question that was granted has changed nothing: asked again, the same is a change.
+    for _ in 0..2 {
+        world.act(&Action::TryChange(vec![vtep(&["198.18.0.0/20"])])).await.unwrap();
+        holds(&Claim::Accepted).await;
+    }
+    world.act(&Action::TryChange(vec![vtep(&["198.18.0.0/24"])])).await.unwrap();
+    holds(&Claim::Accepted).await;
 }

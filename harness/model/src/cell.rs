@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::fact::Fact;
 use crate::rule::RuleName;
 use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{NetworkId, PodRef};
+use crate::world::{NetworkId, PodRef, ServiceRef};
 
 /// Stable, hierarchical, filterable: `suite::scenario::phase::rule::from::to::placement::transport::family`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +85,42 @@ pub enum Target {
     },
     /// The underlay address of the node in this slot, where the harness' own host-network pod listens.
     Node(u8),
+    /// A service, by one of its addresses.
+    Service {
+        /// The service.
+        service: ServiceRef,
+        /// Which of its addresses.
+        via: Exposure,
+    },
+    /// The harness' server outside of the cluster, on the underlay.
+    External,
+    /// The ClusterIP of the API server's service, `default/kubernetes`.
+    ApiServer,
+}
+
+/// Which address of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exposure {
+    /// Its ClusterIP.
+    ClusterIp,
+    /// Its NodePort on the node in this slot.
+    NodePort(u8),
+    /// Its load-balancer address.
+    LoadBalancer,
+    /// The first of its `externalIPs` of the family.
+    ExternalIp,
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterIp => f.pad("cluster-ip"),
+            Self::NodePort(slot) => f.pad(&format!("node-port-node{slot}")),
+            Self::LoadBalancer => f.pad("load-balancer"),
+            Self::ExternalIp => f.pad("external-ip"),
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -92,6 +128,9 @@ impl fmt::Display for Target {
         match self {
             Self::Pod { pod, on } => f.pad(&format!("{}@{on}", pod.dotted())),
             Self::Node(slot) => f.pad(&format!("node{slot}")),
+            Self::Service { service, via } => f.pad(&format!("svc.{}@{via}", service.dotted())),
+            Self::External => f.pad("external"),
+            Self::ApiServer => f.pad("api-server"),
         }
     }
 }
@@ -269,6 +308,25 @@ pub enum Reach {
     /// The pod that holds the probed address in this network, whoever it is; where none holds it, nobody: the cell is
     /// then `closed`. Settled once addresses are given.
     HolderIn(NetworkId),
+    /// One of these pods, backends of a service.
+    AnyOf(Vec<PodRef>),
+    /// One of these pods, backends of a service, unless the vantage point is on the node that announces the address to
+    /// the underlay: from there the cell is `closed`. Settled once it is known which node that is.
+    ThroughAnnouncer(Vec<PodRef>),
+    /// The harness' server outside of the cluster.
+    External,
+    /// Whoever serves there: a server that is not the harness' own.
+    Server,
+}
+
+/// Which source address the peer must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeenAs {
+    /// The underlay address of the node in this slot.
+    Node(u8),
+    /// The vantage point's own address, untranslated.
+    Sender,
 }
 
 /// What must come of a check.
@@ -279,6 +337,9 @@ pub enum Expectation {
     Open {
         /// Whom it must reach.
         reach: Reach,
+        /// Which source address the peer must see, where a rule promises one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen_as: Option<SeenAs>,
     },
     /// Must not get through, in whatever manner.
     Closed,
@@ -291,6 +352,24 @@ pub enum Expectation {
 }
 
 impl Expectation {
+    /// Open, reaching this one, whatever source address he sees.
+    #[must_use]
+    pub const fn open(reach: Reach) -> Self {
+        Self::Open { reach, seen_as: None }
+    }
+
+    /// Open whatever addresses are given, and told by the peer's identity: fit as a control of negative cells.
+    #[must_use]
+    pub const fn is_plainly_open(&self) -> bool {
+        matches!(
+            self,
+            Self::Open {
+                reach: Reach::Pod(_) | Reach::Node(_) | Reach::AnyOf(_) | Reach::External | Reach::Server,
+                ..
+            }
+        )
+    }
+
     /// Whether nothing may get through.
     #[must_use]
     pub const fn is_negative(&self) -> bool {
@@ -312,13 +391,25 @@ impl Expectation {
 
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open { reach: Reach::Pod(pod) } => write!(f, "open, reaching {pod}"),
-            Self::Open { reach: Reach::Node(slot) } => write!(f, "open, reaching node{slot}"),
-            Self::Open { reach: Reach::HolderIn(network) } => {
+        let Self::Open { reach, seen_as } = self else { return f.write_str(self.word()) };
+        let names = |pods: &[PodRef]| pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        match reach {
+            Reach::Pod(pod) => write!(f, "open, reaching {pod}"),
+            Reach::Node(slot) => write!(f, "open, reaching node{slot}"),
+            Reach::HolderIn(network) => {
                 write!(f, "open, reaching the holder of the address in {network}; closed where there is none")
             }
-            _ => f.write_str(self.word()),
+            Reach::AnyOf(pods) => write!(f, "open, reaching {}", names(pods)),
+            Reach::ThroughAnnouncer(pods) => {
+                write!(f, "open, reaching {}; closed from the node that announces the address", names(pods))
+            }
+            Reach::External => f.write_str("open, reaching the external server"),
+            Reach::Server => f.write_str("open"),
+        }?;
+        match seen_as {
+            Some(SeenAs::Node(slot)) => write!(f, ", which sees node{slot}"),
+            Some(SeenAs::Sender) => f.write_str(", which sees the sender's own address"),
+            None => Ok(()),
         }
     }
 }
@@ -339,6 +430,16 @@ pub enum Feature {
     TwoNodes,
     /// Pods in the host network may be created.
     HostNetworkPods,
+    /// Services of type LoadBalancer get addresses.
+    LoadBalancers,
+    /// CUDNs have a field for the transport without overlay.
+    NoOverlay,
+    /// CUDNs have a field for EVPN.
+    Evpn,
+    /// `VTEP` objects.
+    Vteps,
+    /// `ClusterNetworkConnect` objects.
+    NetworkConnects,
 }
 
 impl Feature {
@@ -358,6 +459,13 @@ impl Feature {
             }
             Self::TwoNodes => "the cluster has fewer than two schedulable nodes",
             Self::HostNetworkPods => "host-network pods may not be created",
+            Self::LoadBalancers => {
+                "nothing gives services of type LoadBalancer an address, or nobody says which node announces it (events `nodeAssigned`)"
+            }
+            Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
+            Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
+            Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
+            Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::world::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION};
 
 /// Kinds that have no namespace, of those that fixtures use.
-const CLUSTER_SCOPED: [&str; 2] = ["Namespace", "ClusterUserDefinedNetwork"];
+const CLUSTER_SCOPED: [&str; 4] = ["Namespace", "ClusterUserDefinedNetwork", "VTEP", "ClusterNetworkConnect"];
 /// The label that every namespace carries with its own name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces that belong to the cluster, not to a world: never renamed.

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Feature, Reach, Target, VantagePoint};
+use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, Target, VantagePoint};
 use crate::fact;
 use crate::filter::Filter;
 use crate::oracle::{self, Wire};
 use crate::rule::RuleName;
-use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, WorldSpec};
-use crate::words::{Family, Placement, Topology};
-use crate::world::{World, WorldError};
+use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
+use crate::words::{Family, Placement, Topology, Transport};
+use crate::world::{ServicePort, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,11 @@ impl Environment {
             Feature::ExternalVantagePoint,
             Feature::TwoNodes,
             Feature::HostNetworkPods,
+            Feature::LoadBalancers,
+            Feature::NoOverlay,
+            Feature::Evpn,
+            Feature::Vteps,
+            Feature::NetworkConnects,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
     }
@@ -216,6 +221,8 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             }
             // What is merely submitted, and labels, are for the matrix to judge: they may well be refused.
             Action::Submit(_) | Action::Label { .. } => {}
+            // Nothing is done.
+            Action::TryCreate(_) | Action::TryChange(_) => {}
         }
     }
 }
@@ -252,18 +259,21 @@ fn select(cells: Vec<Cell>, filter: &Filter) -> Vec<Cell> {
 
 /// Whether a cell can be a control: it is open whatever addresses are given.
 fn is_control(cell: &Cell) -> bool {
-    matches!(cell.expectation, Expectation::Open { reach: Reach::Pod(_) | Reach::Node(_) })
+    cell.expectation.is_plainly_open()
 }
 
-/// Whether an open `control` shows that the vantage point of `cell` reaches something: the same vantage point over the
-/// same transport and family, not itself.
+/// Whether an open `control` shows that the vantage point of `cell` works: it reaches something over the same transport and
+/// family, not itself; or somebody else reaches it, for what may send nothing can still answer.
 #[must_use]
 pub fn controls_vantage(control: &Cell, cell: &Cell) -> bool {
     match (&control.check, &cell.check) {
         (
-            Check::Probe { from: f1, transport: t1, family: v1, placement, .. },
+            Check::Probe { from: f1, to, transport: t1, family: v1, placement, .. },
             Check::Probe { from: f2, transport: t2, family: v2, .. },
-        ) => f1 == f2 && t1 == t2 && v1 == v2 && *placement != Placement::Itself,
+        ) => {
+            let answers = matches!((to, f2), (Target::Pod { pod: to, .. }, VantagePoint::Pod(from)) if to == from);
+            (f1 == f2 || answers) && t1 == t2 && v1 == v2 && *placement != Placement::Itself
+        }
         _ => false,
     }
 }
@@ -300,22 +310,47 @@ pub fn vantage_points(world: &World, outsiders: bool) -> Vec<VantagePoint> {
     points
 }
 
-/// All targets of a world: every address of every pod; with `outsiders` also its nodes.
+/// All targets of a world of one kind; of pods with `outsiders` also its nodes, which an external client must reach.
 #[must_use]
-pub fn targets(world: &World, outsiders: bool) -> Vec<Target> {
-    let mut all = Vec::new();
-    for pod in &world.pods {
-        let mut on = |on| all.push(Target::Pod { pod: pod.pod.clone(), on });
-        on(AddressOn::Default);
-        if pod.primary.is_some() {
-            on(AddressOn::Primary);
+pub fn targets(world: &World, kind: Targets, outsiders: bool) -> Vec<Target> {
+    let nodes = || world.nodes().into_iter().map(Target::Node);
+    match kind {
+        Targets::Pods => {
+            let pods = world.pods.iter().flat_map(|pod| {
+                let primary = pod.primary.is_some().then_some(AddressOn::Primary);
+                let secondary = pod.secondary.iter().map(|attachment| AddressOn::Secondary(attachment.network.clone()));
+                let on = std::iter::once(AddressOn::Default).chain(primary).chain(secondary);
+                on.map(|on| Target::Pod { pod: pod.pod.clone(), on }).collect::<Vec<_>>()
+            });
+            if outsiders { pods.chain(nodes()).collect() } else { pods.collect() }
         }
-        pod.secondary.iter().for_each(|attachment| on(AddressOn::Secondary(attachment.network.clone())));
+        Targets::Services => {
+            let services = world.services.iter().flat_map(|service| {
+                let node_ports = world.nodes().into_iter().map(Exposure::NodePort);
+                let via = std::iter::once(Exposure::ClusterIp).chain(node_ports);
+                let via = via.chain([Exposure::LoadBalancer, Exposure::ExternalIp]);
+                via.map(|via| Target::Service { service: service.service.clone(), via }).collect::<Vec<_>>()
+            });
+            services.collect()
+        }
+        Targets::Outside => nodes().chain([Target::External, Target::ApiServer]).collect(),
     }
-    if outsiders {
-        all.extend(world.nodes().into_iter().map(Target::Node));
+}
+
+/// The port of the API server's service.
+const API_PORT: u16 = 443;
+
+/// On which ports a target is probed.
+fn ports(world: &World, matrix: &FullMatrix, target: &Target) -> Vec<(Transport, Option<u16>)> {
+    match target {
+        Target::Service { service, .. } => {
+            let of = |port: &ServicePort| (port.transport, Some(port.port));
+            let ports = world.service(service).into_iter().flat_map(|service| service.ports.iter().map(of));
+            ports.filter(|(transport, _)| matrix.ports.iter().any(|(wanted, _)| wanted == transport)).collect()
+        }
+        Target::ApiServer => vec![(Transport::Tcp, Some(API_PORT))],
+        _ => matrix.ports.clone(),
     }
-    all
 }
 
 /// Makes the cells of one phase.
@@ -371,6 +406,11 @@ impl Maker<'_> {
             if let VantagePoint::Pod(pod) = from { Some(pod) } else { None },
             if let Target::Pod { pod, .. } = to { Some(pod) } else { None },
         ];
+        if let Target::Service { service, .. } = to
+            && self.world.service(service).is_none()
+        {
+            return Err(format!("the world has no service {service}"));
+        }
         match pods.into_iter().flatten().find(|pod| self.world.pod(pod).is_none()) {
             Some(pod) => Err(format!("the world has no pod {pod}")),
             None => Ok(()),
@@ -385,10 +425,14 @@ impl Maker<'_> {
         };
         let mut made = Vec::new();
         for from in vantage_points(self.world, matrix.outsiders) {
-            for to in targets(self.world, matrix.outsiders) {
-                for (transport, port) in &matrix.ports {
+            for to in targets(self.world, matrix.targets, matrix.outsiders) {
+                // Among pods a node is there only for those who have nothing else that they may reach.
+                if matrix.targets == Targets::Pods && matches!(to, Target::Node(_)) && from != VantagePoint::External {
+                    continue;
+                }
+                for (transport, port) in ports(self.world, matrix, &to) {
                     for family in &matrix.families {
-                        let wire = Wire { transport: *transport, port: *port, family: *family };
+                        let wire = Wire { transport, port, family: *family };
                         let Ok(expected) = oracle::expect(self.world, &from, &to, wire) else {
                             continue;
                         };
@@ -415,11 +459,15 @@ impl Maker<'_> {
         let placement = oracle::placement(self.world, from, to);
         // What is forbidden from the first packet on is a promise of its own.
         let from_first_packet = self.phase.probing == Probing::FromFirstPacket && expectation.is_negative();
-        let rule = if from_first_packet { RuleName::new("isolation/no-window") } else { rule };
+        let rule = match &self.phase.open_as {
+            _ if from_first_packet => RuleName::new("isolation/no-window"),
+            Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
+            _ => rule,
+        };
         let port = wire.port.map_or_else(String::new, |port| format!("-{port}"));
         let what = format!("{from}::{to}::{placement}::{}{port}::{}", wire.transport, wire.family);
         let mut cell = self.cell(rule, expectation, &what, oracle::topology(self.world, from, to));
-        if *from == VantagePoint::External {
+        if *from == VantagePoint::External || *to == Target::External {
             cell.0.requires.push(Feature::ExternalVantagePoint);
         }
         if matches!(from, VantagePoint::Node(_)) || matches!(to, Target::Node(_)) {
@@ -427,6 +475,9 @@ impl Maker<'_> {
         }
         if placement == Placement::OtherNode {
             cell.0.requires.push(Feature::TwoNodes);
+        }
+        if matches!(to, Target::Service { via: Exposure::LoadBalancer | Exposure::ExternalIp, .. }) {
+            cell.0.requires.push(Feature::LoadBalancers);
         }
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
             cell.0.requires.push(Feature::MultiHoming);

@@ -82,6 +82,7 @@ impl RuleName {
     #[must_use]
     pub fn is_isolation(&self) -> bool {
         self.0.starts_with("isolation/")
+            || matches!(self.0.as_str(), "services/cluster-ip-foreign" | "services/cluster-ip-default")
     }
 
     /// Whether cells of this rule exist only as controls of others.
@@ -103,7 +104,7 @@ pub fn find(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
 }
 
-use Source::{Harness, Inferred, Tested, TestedAdvertised, Workshop};
+use Source::{Documented, Harness, Inferred, Tested, TestedAdvertised, Workshop};
 
 /// Declares the table without a line of noise per rule.
 macro_rules! rules {
@@ -156,6 +157,43 @@ rules! {
     "addressing/static-requests" [Tested] "IPAM-01, IPAM-11, IPAM-12":
         "Requested static addresses and MACs are honoured; a duplicate is refused with an event."
 
+    "services/cluster-ip-own" [Workshop, Tested] "SVC-01..03, BGP-27, WKS-09, WKS-10":
+        "A UDN's ClusterIP is reached from that UDN, from any node; every backend gets a share, and a backend reaches itself through it."
+    "services/cluster-ip-foreign" [Workshop, Tested, TestedAdvertised] "SVC-01..03, BGP-26, BGP-31, WKS-11":
+        "A UDN's ClusterIP is not reached from another UDN, from the default network or from a node."
+    "services/cluster-ip-default" [Tested, Workshop, TestedAdvertised] "BGP-28":
+        "A default-network ClusterIP is not reached from a UDN, except the API server's and kube-dns'."
+    "services/node-port" [Workshop, Tested, TestedAdvertised] "SVC-01..03, BGP-38..43, WKS-12, WKS-13, issue 5419":
+        "A UDN's NodePort is reached from the same UDN and from outside through any node; from other networks through every node except the client's own (over IPv6 from another UDN through that as well)."
+    "services/node-port-default" [Tested, TestedAdvertised] "BGP-36, BGP-37":
+        "A default-network NodePort is reached from outside, and from a UDN pod through other nodes but not through its own."
+    "services/load-balancer" [Workshop, Tested, Documented] "SVC-01..03, WKS-14, WKS-15; documents say open and upstream's tests closed from other networks: measured, it depends on the announcing node":
+        "A UDN's load-balancer address and ExternalIP are reached from the same UDN and from outside; from other networks as through the node that announces them: yes, except from pods on that node."
+    "services/traffic-policy-local" [Inferred] "BGP-45..52 for advertised networks":
+        "externalTrafficPolicy Local keeps the client's source address and answers only where a backend runs, rejecting elsewhere (inside the own network the own node answers anyway); internalTrafficPolicy Local likewise inside."
+    "services/variants" [Inferred] "":
+        "Named ports, several ports, UDP and TCP on one number, ExternalIPs and ClientIP affinity work; a service without endpoints is rejected, inside and by NodePort from outside."
+    "services/default-untouched" [Inferred] "":
+        "Pods and nodes of the default network reach default-network services by every address: user defined networks take nothing from them."
+
+    "policy/deny-ingress" [Tested] "POL-01..03":
+        "Deny-all ingress cuts every path to the selected pods on their network addresses, and only those."
+    "policy/deny-egress" [Inferred] "":
+        "Deny-all egress cuts every path from the selected pods, DNS and the API server included unless allowed."
+    "policy/allow-rules" [Tested, Inferred] "POL-06, POL-07, WKS-20":
+        "Allow rules by podSelector, namespaceSelector, ipBlock with except, port, named port, port range and protocol do exactly what they say."
+    "policy/no-cross-network" [Workshop] "WKS-20, POL-X-01":
+        "Peers are evaluated inside the network: a rule that selects pods of another network opens nothing."
+    "policy/removal" [Inferred] "":
+        "Removing a policy restores what it cut; the time to enforce and to restore is measured."
+
+    "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
+        "A UDN pod reaches an external server; the server sees the address of the pod's node."
+    "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":
+        "A UDN pod reaches host ports of other nodes, which see its node's address, but not of its own node."
+    "egress/api-server-and-dns" [Workshop, Tested] "WKS-16, BGP-29, BGP-30":
+        "The API server and the cluster's DNS are reached from every UDN, by name and by ClusterIP."
+
     "objects/conditions" [Tested, Workshop] "LIFE-04, LIFE-09":
         "UDN and CUDN conditions say created and allocated, naming namespaces."
     "objects/in-use" [Tested] "LIFE-06, LIFE-15":
@@ -164,6 +202,8 @@ rules! {
         "The primary-network label cannot be added to or removed from a namespace; without it a primary UDN is not ready; with it but no network, pods wait."
     "objects/second-primary" [Tested] "LIFE-08, LIFE-17":
         "A second primary network in a namespace is refused."
+    "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
+        "Invalid objects are refused at admission with the reason, valid ones are accepted."
 
     "control/vantage-point-works" [Harness] "":
         "A vantage point that is refused something reaches something else over the same transport and family."

@@ -62,6 +62,9 @@ pub struct Phase {
     pub probing: Probing,
     /// Seconds that the matrix is given to settle.
     pub settle_within_s: u32,
+    /// The rule that the actions' effect on open cells comes from, where it is not the oracle's: removing a policy opens
+    /// what isolation opens, but that it does is a promise of its own.
+    pub open_as: Option<RuleName>,
 }
 
 /// From when a phase's matrix is probed.
@@ -83,6 +86,11 @@ pub enum Action {
     Apply(Vec<serde_json::Value>),
     /// As [`Action::Apply`], but waits for nothing: the matrix says what must come of it, a refusal included.
     Submit(Vec<serde_json::Value>),
+    /// Asks, without doing it, whether these objects would be created as they are (a dry run, no field unknown to its kind).
+    /// The answer is for the matrix to judge.
+    TryCreate(Vec<serde_json::Value>),
+    /// As [`Action::TryCreate`], of changes to objects that are there.
+    TryChange(Vec<serde_json::Value>),
     /// Asks for deletion and waits for nothing.
     Delete(ObjectRef),
     /// Asks for deletion and waits until the object is gone.
@@ -130,7 +138,9 @@ pub enum Assertion {
 /// Every vantage point to every target.
 #[derive(Clone, Debug)]
 pub struct FullMatrix {
-    /// Transports and their ports.
+    /// What is probed.
+    pub targets: Targets,
+    /// Transports and their ports; a service is probed on its own ports of these transports.
     pub ports: Vec<(Transport, Option<u16>)>,
     /// Families.
     pub families: Vec<Family>,
@@ -140,6 +150,17 @@ pub struct FullMatrix {
     pub pods: Vec<crate::world::PodRef>,
     /// Nodes and the external client as vantage points, too.
     pub outsiders: bool,
+}
+
+/// What a full matrix probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Every address of every pod.
+    Pods,
+    /// Every address of every service.
+    Services,
+    /// What is outside of networks: the external server, hosts, the API server.
+    Outside,
 }
 
 /// One probe with its own expectation.

@@ -91,6 +91,8 @@ pub enum Placement {
     OtherNode,
     /// One end is outside the cluster.
     Outside,
+    /// The target's address belongs to no node: a service's.
+    Anywhere,
 }
 
 macro_rules! display {
@@ -107,4 +109,4 @@ display!(Topology, Layer2 => "layer2", Layer3 => "layer3", Localnet => "localnet
 display!(Role, Primary => "primary", Secondary => "secondary");
 display!(Transport, Tcp => "tcp", Udp => "udp", Sctp => "sctp", Icmp => "icmp");
 display!(Family, V4 => "v4", V6 => "v6");
-display!(Placement, Itself => "itself", SameNode => "same-node", OtherNode => "other-node", Outside => "outside");
+display!(Placement, Itself => "itself", SameNode => "same-node", OtherNode => "other-node", Outside => "outside", Anywhere => "anywhere");

@@ -12,9 +12,13 @@ use udn_model::words::Transport;
 
 use crate::cluster::{Arrivals, Packet, Shot, Trouble, World};
 use crate::judge::FarSide;
+use crate::resolve::Lookout;
 
 /// How long an agent is waited for when asked what arrived: a stream that was cut has to be attached to again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The same for an agent that was waited for in vain: many rounds may still want to hear from it.
+const ASK_AGAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What arrived at the targets of a phase.
 #[derive(Debug, Default)]
@@ -30,8 +34,9 @@ struct Seen {
     witness: Option<Witness>,
     /// Source of the packet with this nonce.
     nonces: HashMap<u64, IpAddr>,
-    /// Sources of the SYNs to this destination from this port.
-    syns: HashMap<(SocketAddr, u16), HashSet<IpAddr>>,
+    /// Sources of the SYNs to this port from that one. Which of the target's addresses was meant says nothing: behind a
+    /// service it is not the one that was probed.
+    syns: HashMap<(u16, u16), HashSet<IpAddr>>,
     /// When losses were told.
     losses: Vec<Instant>,
     /// Why the last reading failed, if it did.
@@ -42,7 +47,7 @@ impl Sightings {
     /// Notes where to begin. A target whose agent is not there yet is read from its beginning later.
     pub(crate) async fn begin(&mut self, world: &dyn World, targets: HashSet<Target>) {
         let new: Vec<Target> = targets.into_iter().filter(|target| !self.seen.contains_key(target)).collect();
-        let answers = join_all(new.iter().map(|target| ask(world, target, None))).await;
+        let answers = join_all(new.iter().map(|target| ask(world, target, None, ASK_TIMEOUT))).await;
         for (target, answer) in new.into_iter().zip(answers) {
             let mark = answer.map_or(0, |arrivals| arrivals.mark);
             self.seen.insert(target, Seen { mark, ..Seen::default() });
@@ -51,11 +56,16 @@ impl Sightings {
 
     /// Reads what arrived at these targets up to now.
     pub(crate) async fn read(&mut self, world: &dyn World, targets: HashSet<Target>) {
-        let questions: Vec<(Target, u64)> =
-            targets.into_iter().map(|target| (target.clone(), self.seen.entry(target).or_default().mark)).collect();
-        let answers = join_all(questions.iter().map(|(target, mark)| ask(world, target, Some(*mark)))).await;
+        let question = |target: Target| {
+            let seen = self.seen.entry(target.clone()).or_default();
+            let patience = if seen.trouble.is_some() { ASK_AGAIN_TIMEOUT } else { ASK_TIMEOUT };
+            (target, seen.mark, patience)
+        };
+        let questions: Vec<(Target, u64, Duration)> = targets.into_iter().map(question).collect();
+        let asked = questions.iter().map(|(target, mark, patience)| ask(world, target, Some(*mark), *patience));
+        let answers = join_all(asked).await;
         let now = Instant::now();
-        for ((target, _), answer) in questions.into_iter().zip(answers) {
+        for ((target, ..), answer) in questions.into_iter().zip(answers) {
             let seen = self.seen.entry(target).or_default();
             match answer {
                 Ok(arrivals) => seen.take(arrivals, now),
@@ -65,24 +75,50 @@ impl Sightings {
     }
 
     /// Forgets what an earlier shot with the same source port and destination left behind.
-    pub(crate) fn about_to_send(&mut self, target: &Target, shot: &Shot) {
-        if let (Some(port), Some(source_port), Some(seen)) = (shot.port, shot.source_port, self.seen.get_mut(target)) {
-            seen.syns.remove(&(SocketAddr::new(shot.to, port), source_port));
+    pub(crate) fn about_to_send(&mut self, lookout: &Lookout, shot: &Shot) {
+        if let (Some(port), Some(source_port), Some(seen)) =
+            (lookout.port, shot.source_port, self.seen.get_mut(&lookout.at))
+        {
+            seen.syns.remove(&(port, source_port));
         }
     }
 
-    /// What the target saw of a shot. `known`: every address of the world, none of which a stranger's source address is.
+    /// What those who were looked at saw of a shot: it arrived if it arrived at one of them. `known`: every address of
+    /// the world, none of which a stranger's source address is.
     pub(crate) fn of(
         &self,
-        target: &Target,
+        lookouts: &[Lookout],
         shot: &Shot,
         local: Option<SocketAddr>,
         sent: Instant,
         known: &HashSet<IpAddr>,
     ) -> FarSide {
-        let Some(seen) = self.seen.get(target) else { return FarSide::Unknown { why: "never asked".into() } };
+        let mut together = FarSide::NotAsked;
+        for lookout in lookouts {
+            let far = self.at(lookout, shot, local, sent, known);
+            together = match (together, far) {
+                (_, far @ FarSide::Seen { arrived: true, .. }) => return far,
+                (unknown @ FarSide::Unknown { .. }, _) => unknown,
+                (FarSide::Seen { witness: Witness::RawCapture, .. } | FarSide::NotAsked, far) => far,
+                // The one who sees least decides what absence is worth.
+                (_, unknown @ FarSide::Unknown { .. }) => unknown,
+                (weaker, _) => weaker,
+            };
+        }
+        together
+    }
+
+    fn at(
+        &self,
+        lookout: &Lookout,
+        shot: &Shot,
+        local: Option<SocketAddr>,
+        sent: Instant,
+        known: &HashSet<IpAddr>,
+    ) -> FarSide {
+        let Some(seen) = self.seen.get(&lookout.at) else { return FarSide::Unknown { why: "never asked".into() } };
         let source = if shot.transport == Transport::Tcp {
-            seen.syn(shot, local, known)
+            seen.syn(lookout, shot, local, known)
         } else {
             seen.nonces.get(&shot.nonce).copied()
         };
@@ -117,16 +153,22 @@ impl Seen {
                 self.nonces.insert(nonce, source.ip());
             }
             if transport == Transport::Tcp {
-                self.syns.entry((destination, source.port())).or_default().insert(source.ip());
+                self.syns.entry((destination.port(), source.port())).or_default().insert(source.ip());
             }
         }
     }
 
     /// The source address with which a TCP shot arrived. A source port of our own choosing (see [`crate::ports`]) and the
     /// destination name it, though its address may have been translated on the way: not into another pod's.
-    fn syn(&self, shot: &Shot, local: Option<SocketAddr>, known: &HashSet<IpAddr>) -> Option<IpAddr> {
+    fn syn(
+        &self,
+        lookout: &Lookout,
+        shot: &Shot,
+        local: Option<SocketAddr>,
+        known: &HashSet<IpAddr>,
+    ) -> Option<IpAddr> {
         let port = local.map(|local| local.port()).or(shot.source_port)?;
-        let sources = self.syns.get(&(SocketAddr::new(shot.to, shot.port?), port))?;
+        let sources = self.syns.get(&(lookout.port?, port))?;
         if let Some(local) = local
             && sources.contains(&local.ip())
         {
@@ -140,11 +182,11 @@ impl Seen {
     }
 }
 
-async fn ask(world: &dyn World, target: &Target, since: Option<u64>) -> Result<Arrivals, Trouble> {
-    match timeout(ASK_TIMEOUT, world.arrivals(target, since)).await {
+async fn ask(world: &dyn World, target: &Target, since: Option<u64>, patience: Duration) -> Result<Arrivals, Trouble> {
+    match timeout(patience, world.arrivals(target, since)).await {
         Ok(answer) => answer,
         Err(_) => {
-            Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", ASK_TIMEOUT.as_secs())))
+            Err(Trouble(format!("the agent at {target} did not say within {} s what arrived", patience.as_secs())))
         }
     }
 }
@@ -168,6 +210,7 @@ mod tests {
             port,
             source_port,
             timeout: Duration::from_secs(2),
+            introduces: true,
         }
     }
 
@@ -184,7 +227,8 @@ mod tests {
 
     fn far(sightings: &Sightings, shot: &Shot, local: Option<&str>, sent: Instant) -> FarSide {
         let known = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().unwrap()).into_iter().collect();
-        sightings.of(&target(), shot, local.map(|local| local.parse().unwrap()), sent, &known)
+        let lookouts = [Lookout { at: target(), port: shot.port }];
+        sightings.of(&lookouts, shot, local.map(|local| local.parse().unwrap()), sent, &known)
     }
 
     #[rstest]
@@ -235,7 +279,7 @@ mod tests {
     fn an_older_shot_with_the_same_port_is_forgotten() {
         let mut seen = sightings(vec![packet(Transport::Tcp, "10.0.0.1:40000", "10.0.0.2:8080", None)], false);
         let shot = shot(Transport::Tcp, Some(40000));
-        seen.about_to_send(&target(), &shot);
+        seen.about_to_send(&Lookout { at: target(), port: shot.port }, &shot);
         assert!(!far(&seen, &shot, Some("10.0.0.1:40000"), Instant::now()).arrived());
     }
 

@@ -12,7 +12,7 @@ use udn_model::fact::Fact;
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
 use udn_model::words::{Family, Transport};
-use udn_model::world::{NetworkId, PodRef, World as Declared};
+use udn_model::world::{NetworkId, PodRef, ServiceRef, World as Declared};
 
 /// Something that the harness could not do: never a statement about the network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +128,28 @@ pub struct AddressBook {
     pub pods: BTreeMap<PodRef, PodAddresses>,
     /// The nodes by slot.
     pub nodes: BTreeMap<u8, NodeAddresses>,
+    /// The server outside of the cluster, if there is one.
+    pub external: Option<NodeAddresses>,
+    /// Services, as far as they have addresses.
+    pub services: BTreeMap<ServiceRef, ServiceAddresses>,
+    /// ClusterIPs of the API server's service.
+    pub api_server: Vec<IpAddr>,
+}
+
+/// A service's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAddresses {
+    /// ClusterIPs.
+    pub cluster: Vec<IpAddr>,
+    /// NodePorts by transport and port.
+    pub node_ports: BTreeMap<(Transport, u16), u16>,
+    /// Addresses that a load balancer gave.
+    pub load_balancer: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external: Vec<IpAddr>,
+    /// Slot of the node that answers for the last two on the underlay; `Some(None)`: a node that has no slot; `None`:
+    /// nobody says so.
+    pub announcer: Option<Option<u8>>,
 }
 
 /// A node's addresses.
@@ -149,6 +171,8 @@ impl AddressBook {
         match target {
             Target::Pod { pod, .. } => self.pods.get(pod)?.life,
             Target::Node(slot) => self.nodes.get(slot)?.life,
+            Target::External => self.external.as_ref()?.life,
+            Target::Service { .. } | Target::ApiServer => None,
         }
     }
 }
@@ -202,6 +226,8 @@ pub struct Shot {
     pub source_port: Option<u16>,
     /// When to give up.
     pub timeout: Duration,
+    /// Whether whoever listens there says who he is; else a completed handshake is an answer.
+    pub introduces: bool,
 }
 
 /// What came of a shot.
@@ -215,6 +241,9 @@ pub struct Report {
     /// The probe's own end of the socket.
     pub local: Option<SocketAddr>,
 }
+
+/// How the agent outside of the cluster calls itself in [`Outcome::Open`].
+pub const EXTERNAL_IDENTITY: &str = "external";
 
 /// How a node's agent calls itself in [`Outcome::Open`].
 #[must_use]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use udn_model::cell::{CellId, Target, VantagePoint};
 use udn_model::words::{Family, Transport};
 
+use crate::judge::Wanted;
 use crate::resolve::Resolved;
 
 /// A listener: who, what it speaks, where.
@@ -13,7 +14,9 @@ type Listener = (Target, Transport, Option<u16>, Family);
 /// The open cells of one round that matched, as controls of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Controls<'a> {
-    vantage: HashMap<(&'a VantagePoint, Transport, Family), &'a CellId>,
+    vantage: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
+    /// Pods that somebody else reached: what may send nothing can still answer, and its answer shows that it works.
+    answers: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
     listener: HashMap<Listener, &'a CellId>,
     /// The same, whichever of the pod's addresses was reached: its listeners listen on all of them.
     pod: HashMap<Listener, &'a CellId>,
@@ -23,36 +26,59 @@ pub(crate) struct Controls<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) vantage: CellId,
-    pub(crate) listener: CellId,
+    /// None where the cell must be rejected.
+    pub(crate) listener: Option<CellId>,
 }
 
 impl<'a> Controls<'a> {
     /// Adds an open cell that matched.
     pub(crate) fn add(&mut self, id: &'a CellId, resolved: &'a Resolved) {
-        let Some(reach) = &resolved.reach else { return };
         if !resolved.is_to_itself() {
-            self.vantage.entry((&resolved.from, resolved.transport, resolved.family)).or_insert(id);
+            let key = |point| (point, resolved.transport, resolved.family);
+            self.vantage.entry(key(resolved.from.clone())).or_insert(id);
+            for reach in &resolved.reach {
+                if let (Target::Pod { pod, .. }, Target::Pod { .. }) = (reach, &resolved.target) {
+                    self.answers.entry(key(VantagePoint::Pod(pod.clone()))).or_insert(id);
+                }
+            }
         }
         let listener = |target| (target, resolved.transport, resolved.port, resolved.family);
-        self.listener.entry(listener(reach.clone())).or_insert(id);
-        self.pod.entry(listener(anywhere(reach))).or_insert(id);
+        match &resolved.target {
+            Target::Pod { .. } => {
+                for reach in &resolved.reach {
+                    self.listener.entry(listener(reach.clone())).or_insert(id);
+                    self.pod.entry(listener(anywhere(reach))).or_insert(id);
+                }
+            }
+            // Whoever answered, the address works.
+            target => {
+                self.listener.entry(listener(target.clone())).or_insert(id);
+            }
+        }
     }
 
     /// The controls of a negative cell.
     ///
     /// # Errors
     /// Which control is missing.
-    pub(crate) fn find(&self, target: &Target, resolved: &Resolved) -> Result<Found, String> {
+    pub(crate) fn find(&self, resolved: &Resolved) -> Result<Found, String> {
         let wire = format!("{}/{}", resolved.transport, resolved.family);
-        let vantage = self.vantage.get(&(&resolved.from, resolved.transport, resolved.family));
-        let vantage =
-            vantage.ok_or_else(|| format!("in the same round {} reached nobody else over {wire}", resolved.from))?;
+        let key = (resolved.from.clone(), resolved.transport, resolved.family);
+        let vantage = self.vantage.get(&key).or_else(|| self.answers.get(&key)).ok_or_else(|| {
+            format!("in the same round {} reached nobody else over {wire}, and nobody reached it", resolved.from)
+        })?;
+        let vantage = (*vantage).clone();
+        // A rejection is an answer of its own: it needs nobody who listens.
+        if resolved.wanted == Wanted::Rejected {
+            return Ok(Found { vantage, listener: None });
+        }
+        let target = &resolved.target;
         let key = |target| (target, resolved.transport, resolved.port, resolved.family);
         let listener = self.listener.get(&key(target.clone())).or_else(|| self.pod.get(&key(anywhere(target))));
         let port = resolved.port.map_or_else(String::new, |port| format!(" port {port}"));
         let listener =
             listener.ok_or_else(|| format!("in the same round nobody reached {target}{port} over {wire}"))?;
-        Ok(Found { vantage: (*vantage).clone(), listener: (*listener).clone() })
+        Ok(Found { vantage, listener: Some((*listener).clone()) })
     }
 }
 
@@ -60,7 +86,7 @@ impl<'a> Controls<'a> {
 fn anywhere(target: &Target) -> Target {
     match target {
         Target::Pod { pod, .. } => Target::Pod { pod: pod.clone(), on: udn_model::cell::AddressOn::Default },
-        Target::Node(slot) => Target::Node(*slot),
+        other => other.clone(),
     }
 }
 
@@ -70,7 +96,6 @@ mod tests {
     use udn_model::world::PodRef;
 
     use super::*;
-    use crate::judge::Wanted;
 
     fn target(name: &str, on: AddressOn) -> Target {
         Target::Pod { pod: PodRef::new("ns", name), on }
@@ -79,13 +104,14 @@ mod tests {
     fn resolved(from: &str, reach: Option<Target>, transport: Transport, port: Option<u16>) -> Resolved {
         Resolved {
             from: VantagePoint::Pod(PodRef::new("ns", from)),
+            target: reach.clone().unwrap_or_else(|| target("victim", AddressOn::Primary)),
             transport,
             family: Family::V4,
             to: "10.0.0.1".parse().unwrap(),
             port,
             wanted: Wanted::Closed,
-            reach,
-            witness: None,
+            reach: reach.into_iter().collect(),
+            witnesses: Vec::new(),
         }
     }
 
@@ -93,42 +119,48 @@ mod tests {
     fn both_controls_are_needed() {
         use Transport::{Tcp, Udp};
         let denied = resolved("a", None, Tcp, Some(8080));
-        let to = target("victim", AddressOn::Primary);
         let (one, two, three, four, five) =
             (CellId("1".into()), CellId("2".into()), CellId("3".into()), CellId("4".into()), CellId("5".into()));
 
         let mut controls = Controls::default();
-        assert!(controls.find(&to, &denied).unwrap_err().contains("ns.a reached nobody else over tcp/v4"));
+        assert!(controls.find(&denied).unwrap_err().contains("ns.a reached nobody else over tcp/v4"));
 
         let itself = resolved("a", Some(target("a", AddressOn::Primary)), Tcp, Some(8080));
         controls.add(&one, &itself);
-        assert!(controls.find(&to, &denied).is_err(), "reaching itself says nothing of the way out");
+        assert!(controls.find(&denied).is_err(), "reaching itself says nothing of the way out");
 
         let other_transport = resolved("a", Some(target("b", AddressOn::Primary)), Udp, Some(8080));
         controls.add(&two, &other_transport);
-        assert!(controls.find(&to, &denied).is_err(), "udp says nothing of tcp");
+        assert!(controls.find(&denied).is_err(), "udp says nothing of tcp");
 
         let way_out = resolved("a", Some(target("b", AddressOn::Primary)), Tcp, Some(9090));
         controls.add(&three, &way_out);
-        assert!(controls.find(&to, &denied).unwrap_err().contains("nobody reached ns.victim@primary port 8080"));
+        assert!(controls.find(&denied).unwrap_err().contains("nobody reached ns.victim@primary port 8080"));
 
         let other_port = resolved("victim", Some(target("victim", AddressOn::Primary)), Tcp, Some(9090));
         controls.add(&four, &other_port);
-        assert!(controls.find(&to, &denied).is_err(), "another port is another listener");
+        assert!(controls.find(&denied).is_err(), "another port is another listener");
 
         let listener = resolved("victim", Some(target("victim", AddressOn::Primary)), Tcp, Some(8080));
         controls.add(&five, &listener);
-        assert_eq!(controls.find(&to, &denied).unwrap(), Found { vantage: three.clone(), listener: five });
+        assert_eq!(controls.find(&denied).unwrap(), Found { vantage: three.clone(), listener: Some(five) });
     }
 
     #[test]
     fn the_same_listener_on_another_address_will_do() {
         let id = CellId("1".into());
         let entitled = resolved("b", Some(target("victim", AddressOn::Primary)), Transport::Tcp, Some(8080));
-        let denied = resolved("b", None, Transport::Tcp, Some(8080));
+        let mut denied = resolved("b", None, Transport::Tcp, Some(8080));
+        denied.target = target("victim", AddressOn::Default);
         let mut controls = Controls::default();
         controls.add(&id, &entitled);
-        assert!(controls.find(&target("victim", AddressOn::Default), &denied).is_ok());
-        assert!(controls.find(&target("another", AddressOn::Default), &denied).is_err());
+        assert!(controls.find(&denied).is_ok());
+        denied.target = target("another", AddressOn::Default);
+        assert!(controls.find(&denied).is_err());
+        // A rejection shows that somebody is there; a vantage point that works is still needed.
+        denied.wanted = Wanted::Rejected;
+        assert_eq!(controls.find(&denied).unwrap(), Found { vantage: id.clone(), listener: None });
+        denied.from = VantagePoint::External;
+        assert!(controls.find(&denied).is_err());
     }
 }

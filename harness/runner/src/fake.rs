@@ -247,7 +247,7 @@ impl World for FakeWorld {
         }
         let address = match at {
             Target::Pod { pod, .. } => book().pods[pod].on(&AddressOn::Primary, Family::V4).unwrap(),
-            Target::Node(_) => "172.18.0.3".parse().unwrap(),
+            _ => "172.18.0.3".parse().unwrap(),
         };
         let state = self.state.lock().unwrap();
         let packets = state.arrived.get(&address).cloned().unwrap_or_default();

@@ -10,10 +10,12 @@ use udn_model::observation::{Outcome, Witness};
 pub enum Wanted {
     /// Somebody in particular must answer.
     Reach {
-        /// His identity: `<namespace>/<pod>` or `node<slot>`.
-        peer: String,
-        /// Whether he says so himself: listeners do, an echo reply does not.
+        /// The identities of those who may answer: `<namespace>/<pod>`, `node<slot>` or `external`; none: whoever does.
+        peers: Vec<String>,
+        /// Whether they say so themselves: listeners do, an echo reply does not.
         introduces: bool,
+        /// The source addresses of which they must see one; none: whichever.
+        seen_as: Vec<IpAddr>,
     },
     /// Nothing may get through, in whatever manner.
     Closed,
@@ -116,7 +118,10 @@ pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
         };
     }
     match wanted {
-        Wanted::Reach { peer, introduces } => reach(peer, *introduces, outcome, far),
+        Wanted::Reach { peers, introduces, seen_as } => match reach(peers, *introduces, outcome, far) {
+            Judged::Match if *introduces => seen(seen_as, outcome),
+            judged => judged,
+        },
         Wanted::Closed => closed(outcome, far),
         Wanted::Dropped => match closed(outcome, far) {
             Judged::Match if *outcome != Outcome::TimedOut => {
@@ -140,22 +145,38 @@ pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     }
 }
 
-fn reach(wanted: &str, introduces: bool, outcome: &Outcome, far: &FarSide) -> Judged {
+fn reach(wanted: &[String], introduces: bool, outcome: &Outcome, far: &FarSide) -> Judged {
     let Outcome::Open { peer, .. } = outcome else {
         let arrived = if far.arrived() { "; the probe arrived at the target, so the answer was lost" } else { "" };
         return Judged::Mismatch(format!("not open: {outcome}{arrived}"));
     };
+    let names = || wanted.join(" or ");
     match peer {
-        Some(peer) if peer == wanted => Judged::Match,
-        Some(peer) => Judged::Violation(format!("wrong peer: answered by {peer}, not by {wanted}")),
+        _ if wanted.is_empty() => Judged::Match,
+        Some(peer) if wanted.contains(peer) => Judged::Match,
+        Some(peer) => Judged::Violation(format!("wrong peer: answered by {peer}, not by {}", names())),
         None if introduces => {
-            Judged::Mismatch(format!("accepted, but nobody said within the timeout that he is {wanted}"))
+            Judged::Mismatch(format!("accepted, but nobody said within the timeout that he is {}", names()))
         }
         // An echo reply carries no identity: only the capture at the right pod can tell that it was he who answered.
         None if far.surely_absent() => {
-            Judged::Violation(format!("wrong peer: somebody answered, but nothing arrived at {wanted}"))
+            Judged::Violation(format!("wrong peer: somebody answered, but nothing arrived at {}", names()))
         }
         None => Judged::Match,
+    }
+}
+
+/// Whether the peer saw one of these source addresses.
+fn seen(wanted: &[IpAddr], outcome: &Outcome) -> Judged {
+    let Outcome::Open { source, .. } = outcome else { return Judged::Match };
+    match source {
+        _ if wanted.is_empty() => Judged::Match,
+        Some(source) if wanted.contains(source) => Judged::Match,
+        source => {
+            let found = source.map_or_else(|| "did not say what it saw".into(), |source| format!("saw {source}"));
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            Judged::Mismatch(format!("wrong source address: the peer {found}, not {}", wanted.join(" or ")))
+        }
     }
 }
 
@@ -201,6 +222,33 @@ mod tests {
         Outcome::Unreachable { why: "host unreachable".into(), by: by.map(|by| by.parse().unwrap()) }
     }
 
+    fn reaching_blue_a(introduces: bool) -> Wanted {
+        Wanted::Reach { peers: vec!["blue/a".into()], introduces, seen_as: vec![] }
+    }
+
+    #[rstest]
+    #[case::right(Some("172.18.0.3"), "match")]
+    #[case::wrong(Some("10.0.0.5"), "mismatch")]
+    #[case::untold(None, "mismatch")]
+    fn source_addresses(#[case] source: Option<&str>, #[case] expected: &str) {
+        let outcome = Outcome::Open {
+            peer: Some("external".into()),
+            source: source.map(|source| source.parse().unwrap()),
+            rtt_us: 200,
+        };
+        let seen_as = vec!["172.18.0.3".parse().unwrap()];
+        let wanted = Wanted::Reach { peers: vec!["external".into()], introduces: true, seen_as };
+        assert_eq!(word(&judge(&wanted, &outcome, &FarSide::NotAsked)), expected);
+    }
+
+    #[test]
+    fn any_backend_will_do_but_no_stranger() {
+        let peers = vec!["blue/a".into(), "blue/b".into()];
+        let wanted = Wanted::Reach { peers, introduces: true, seen_as: vec![] };
+        assert_eq!(word(&judge(&wanted, &open(Some("blue/b")), &FarSide::NotAsked)), "match");
+        assert_eq!(word(&judge(&wanted, &open(Some("blue/c")), &FarSide::NotAsked)), "violation");
+    }
+
     const QUIET: FarSide = FarSide::Seen { witness: Witness::RawCapture, arrived: false, source: None };
     const ARRIVED: FarSide = FarSide::Seen { witness: Witness::RawCapture, arrived: true, source: None };
     const COUNTER: FarSide = FarSide::Seen { witness: Witness::ListenerCounter, arrived: false, source: None };
@@ -226,7 +274,7 @@ mod tests {
     #[case::agent(Outcome::AgentFailed { why: "EMFILE".into() }, FarSide::NotAsked, "harness")]
     #[case::lost(Outcome::ControlLost { why: "cut".into() }, FarSide::NotAsked, "harness")]
     fn reaching(#[case] outcome: Outcome, #[case] far: FarSide, #[case] expected: &str) {
-        let wanted = Wanted::Reach { peer: "blue/a".into(), introduces: true };
+        let wanted = reaching_blue_a(true);
         assert_eq!(word(&judge(&wanted, &outcome, &far)), expected);
     }
 
@@ -238,7 +286,7 @@ mod tests {
     #[case::capture_lossy(open(None), FarSide::Unknown { why: "x".into() }, "match")]
     #[case::timeout(Outcome::TimedOut, ARRIVED, "mismatch")]
     fn reaching_by_echo(#[case] outcome: Outcome, #[case] far: FarSide, #[case] expected: &str) {
-        let wanted = Wanted::Reach { peer: "blue/a".into(), introduces: false };
+        let wanted = reaching_blue_a(false);
         assert_eq!(word(&judge(&wanted, &outcome, &far)), expected);
     }
 
@@ -277,7 +325,7 @@ mod tests {
     #[case(Outcome::Refused, false, false)]
     #[case(Outcome::ControlLost { why: "cut".into() }, false, false)]
     fn what_may_be_late(#[case] outcome: Outcome, #[case] of_a_listener: bool, #[case] of_an_echo: bool) {
-        let reach = |introduces| Wanted::Reach { peer: "blue/a".into(), introduces };
+        let reach = reaching_blue_a;
         assert_eq!(is_late(&reach(true), &outcome), of_a_listener);
         assert_eq!(is_late(&reach(false), &outcome), of_an_echo);
         assert!(!is_late(&Wanted::Closed, &outcome));

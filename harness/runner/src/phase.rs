@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use udn_model::cell::{Cell, Check, Target};
+use udn_model::cell::{Cell, Target};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::observation::{Evidence, Outcome};
 use udn_model::plan::PlannedPhase;
@@ -106,20 +106,24 @@ pub(crate) async fn run(
     outline
 }
 
-/// Ends a phase without doing anything.
+/// Ends a phase without doing anything, though it has cells to try.
 pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, why: &str) -> Outline {
+    end(shared, name, planned, Some(why))
+}
+
+/// Ends a phase that has no cell to try.
+pub(crate) fn pass_over(shared: &Shared, name: Name<'_>, planned: &PlannedPhase) -> Outline {
+    end(shared, name, planned, None)
+}
+
+fn end(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, error: Option<&str>) -> Outline {
     let mut outline = Outline::default();
     for cell in &planned.cells {
         match &cell.skip {
             Some(reason) => skip(shared, &cell.cell, reason, &mut outline.counts),
             None => {
-                finish(
-                    shared,
-                    &cell.cell,
-                    (Verdict::Error, format!("not judged: {why}"), None),
-                    vec![],
-                    Evidence::default(),
-                );
+                let reason = format!("not judged: {}", error.unwrap_or("nothing was left to try"));
+                finish(shared, &cell.cell, (Verdict::Error, reason, None), vec![], Evidence::default());
                 outline.counts.add(Verdict::Error);
             }
         }
@@ -130,7 +134,7 @@ pub(crate) fn give_up(shared: &Shared, name: Name<'_>, planned: &PlannedPhase, w
         phase: name.phase.into(),
         counts: outline.counts,
         duration_ms: 0,
-        error: Some(why.into()),
+        error: error.map(str::to_owned),
     });
     outline
 }
@@ -262,11 +266,11 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let round = Round::plan(number, &self.cells, book, &self.shared.ports, &self.shared.options);
+        let round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.shared.options);
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {
-            if let Some(witness) = &probe.resolved.witness {
-                self.sightings.about_to_send(witness, &probe.shot);
+            for lookout in &probe.resolved.witnesses {
+                self.sightings.about_to_send(lookout, &probe.shot);
             }
         }
         Some(round)
@@ -278,24 +282,20 @@ impl<'a> Phase<'a> {
         let known: HashSet<IpAddr> = book.pods.values().flat_map(|pod| pod.all()).collect();
         let overloaded = slowest > OVERLOADED;
         self.spans.add(started, answered, ended);
-        let witnesses: HashSet<Target> =
-            probes.iter().filter_map(|(probe, _)| probe.resolved.witness.clone()).collect();
+        let lookouts = probes.iter().flat_map(|(probe, _)| &probe.resolved.witnesses);
+        let witnesses: HashSet<Target> = lookouts.map(|lookout| lookout.at.clone()).collect();
         self.sightings.read(&**self.world, witnesses).await;
 
         let now = self.world.addresses(&self.declared).await.unwrap_or_default();
-        let restarted = |resolved: &Resolved| match &resolved.reach {
-            Some(reach) => book.life(reach).is_none() || book.life(reach) != now.life(reach),
-            None => false,
+        let restarted = |resolved: &Resolved| {
+            resolved.reach.iter().any(|reach| book.life(reach).is_none() || book.life(reach) != now.life(reach))
         };
 
         let mut judged: Vec<(usize, Outcome, FarSide, Judged, Option<&Resolved>)> =
             Vec::with_capacity(self.cells.len());
         for (planned, report) in &probes {
             let resolved = &planned.resolved;
-            let far = match &resolved.witness {
-                Some(target) => self.sightings.of(target, &planned.shot, report.local, started, &known),
-                None => FarSide::NotAsked,
-            };
+            let far = self.sightings.of(&resolved.witnesses, &planned.shot, report.local, started, &known);
             let mut verdict = judge(&resolved.wanted, &report.outcome, &far);
             if matches!(verdict, Judged::Mismatch(_)) && restarted(resolved) {
                 let why = "but the agent at the target was started anew or could not be reached meanwhile";
@@ -340,7 +340,7 @@ impl<'a> Phase<'a> {
                 evidence.probe = Some(resolved.told());
                 evidence.witness = far.witness().or(evidence.witness);
                 if resolved.wanted.is_negative() && meaning == Meaning::Judged(Judged::Match) {
-                    meaning = controlled(&controls, self.cells[cell], resolved, evidence);
+                    meaning = controlled(&controls, resolved, evidence);
                 }
             }
             let observation = Observation { at_ms, outcome, arrived: far.arrived(), meaning };
@@ -391,12 +391,11 @@ impl<'a> Phase<'a> {
     }
 }
 
-fn controlled(controls: &Controls<'_>, cell: &Cell, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
-    let Check::Probe { to, .. } = &cell.check else { return Meaning::Judged(Judged::Match) };
-    match controls.find(to, resolved) {
+fn controlled(controls: &Controls<'_>, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
+    match controls.find(resolved) {
         Ok(found) => {
             evidence.vantage_control = Some(found.vantage.to_string());
-            evidence.listener_control = Some(found.listener.to_string());
+            evidence.listener_control = found.listener.map(|listener| listener.to_string());
             Meaning::Judged(Judged::Match)
         }
         Err(why) => Meaning::Uncontrolled(why),

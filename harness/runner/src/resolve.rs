@@ -2,42 +2,57 @@
 
 use std::net::IpAddr;
 
-use udn_model::cell::{Cell, Check, Expectation, Reach, Target, VantagePoint};
+use udn_model::cell::{AddressOn, Cell, Check, Expectation, Exposure, Reach, SeenAs, Target, VantagePoint};
 use udn_model::observation::ResolvedProbe;
 use udn_model::words::{Family, Transport};
-use udn_model::world::{NetworkId, PodRef};
+use udn_model::world::{NetworkId, Pod, PodRef, World as Declared};
 
-use crate::cluster::{AddressBook, node_identity};
+use crate::cluster::{AddressBook, EXTERNAL_IDENTITY, NodeAddresses, node_identity};
 use crate::judge::Wanted;
 
 /// A probe cell with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) from: VantagePoint,
+    pub(crate) target: Target,
     pub(crate) transport: Transport,
     pub(crate) family: Family,
     pub(crate) to: IpAddr,
     pub(crate) port: Option<u16>,
     pub(crate) wanted: Wanted,
-    /// Who is reached if all is well.
-    pub(crate) reach: Option<Target>,
-    /// Where arrivals have to be looked at: at the target of a negative cell; of an echo at whom it must reach.
-    pub(crate) witness: Option<Target>,
+    /// Who may be reached if all is well.
+    pub(crate) reach: Vec<Target>,
+    /// Where arrivals have to be looked at: at everybody whom a negative cell must not reach; of an echo at whom it must.
+    pub(crate) witnesses: Vec<Lookout>,
+}
+
+/// Where a probe would arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lookout {
+    pub(crate) at: Target,
+    /// On which port, `None` for ICMP: behind a service it is not the one that was probed.
+    pub(crate) port: Option<u16>,
 }
 
 impl Resolved {
     /// For evidence.
     pub(crate) fn told(&self) -> ResolvedProbe {
-        let reach = match &self.reach {
-            Some(Target::Pod { pod, .. }) => Some(pod.clone()),
+        let reach = match &self.reach[..] {
+            [Target::Pod { pod, .. }] => Some(pod.clone()),
             _ => None,
         };
         ResolvedProbe { from: self.from.to_string(), to: self.to, port: self.port, reach }
     }
 
+    /// Whether whoever listens there says who he is.
+    pub(crate) const fn introduces(&self) -> bool {
+        self.transport.has_ports() && !matches!(self.target, Target::ApiServer)
+    }
+
     /// Whether the vantage point is to reach itself.
     pub(crate) fn is_to_itself(&self) -> bool {
-        matches!((&self.from, &self.reach), (VantagePoint::Pod(from), Some(Target::Pod { pod, .. })) if from == pod)
+        let itself = |reach: &Target| matches!((&self.from, reach), (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod);
+        !self.reach.is_empty() && self.reach.iter().all(itself)
     }
 }
 
@@ -45,69 +60,190 @@ impl Resolved {
 ///
 /// # Errors
 /// The address that is not known (yet).
-pub(crate) fn resolve(cell: &Cell, book: &AddressBook) -> Option<Result<Resolved, String>> {
+pub(crate) fn resolve(cell: &Cell, book: &AddressBook, declared: &Declared) -> Option<Result<Resolved, String>> {
     let Check::Probe { from, to, transport, port, family, .. } = &cell.check else { return None };
-    Some(probe(cell, book, from, to, (*transport, *port, *family)))
+    Some(probe(cell, book, declared, from, to, (*transport, *port, *family)))
 }
 
 fn probe(
     cell: &Cell,
     book: &AddressBook,
+    declared: &Declared,
     from: &VantagePoint,
     to: &Target,
     (transport, port, family): (Transport, Option<u16>, Family),
 ) -> Result<Resolved, String> {
     let address = address(book, to, family)?;
-    let port = match to {
-        Target::Node(slot) => {
-            port.map(|port| book.nodes.get(slot).and_then(|node| node.ports.get(&transport)).copied().unwrap_or(port))
-        }
-        Target::Pod { .. } => port,
+    let (reach, seen_as) = match &cell.expectation {
+        Expectation::Open { reach, seen_as } => (whom(book, declared, from, to, address, reach)?, *seen_as),
+        _ => (Vec::new(), None),
     };
-    let reach = match &cell.expectation {
-        Expectation::Open { reach: Reach::Pod(pod) } => match to {
-            Target::Pod { pod: target, .. } if target == pod => Some(to.clone()),
-            _ => Some(holder(book, pod, address)),
+    let server = matches!(&cell.expectation, Expectation::Open { reach: Reach::Server, .. });
+    let wanted = match Wanted::of(&cell.expectation) {
+        Some(wanted) => wanted,
+        None if reach.is_empty() && !server => Wanted::Closed,
+        None => Wanted::Reach {
+            peers: reach.iter().map(identity).collect(),
+            introduces: transport.has_ports() && *to != Target::ApiServer,
+            seen_as: sources(book, from, seen_as, family)?,
         },
-        Expectation::Open { reach: Reach::Node(slot) } => Some(Target::Node(*slot)),
-        Expectation::Open { reach: Reach::HolderIn(network) } => holder_in(book, network, address),
-        _ => None,
     };
-    let wanted = match (&reach, Wanted::of(&cell.expectation)) {
-        (_, Some(wanted)) => wanted,
-        (Some(reach), None) => Wanted::Reach { peer: identity(reach), introduces: transport.has_ports() },
-        (None, None) => Wanted::Closed,
+    let mut resolved = Resolved {
+        from: from.clone(),
+        target: to.clone(),
+        transport,
+        family,
+        to: address,
+        port: number(book, to, transport, port)?,
+        wanted,
+        reach,
+        witnesses: Vec::new(),
     };
-    let mut resolved =
-        Resolved { from: from.clone(), transport, family, to: address, port, wanted, reach, witness: None };
-    resolved.witness = match &resolved.wanted {
-        Wanted::Closed | Wanted::Dropped => Some(to.clone()),
-        // An echo to itself does not leave the pod, and a node's capture also sees what only passes.
-        Wanted::Reach { introduces: false, .. } if !resolved.is_to_itself() => {
-            resolved.reach.clone().filter(|reach| matches!(reach, Target::Pod { .. }))
-        }
-        _ => None,
-    };
+    resolved.witnesses = witnesses(&resolved, declared, port);
     Ok(resolved)
 }
 
+/// Who may answer; nobody where the cell turns out to be closed.
+fn whom(
+    book: &AddressBook,
+    declared: &Declared,
+    from: &VantagePoint,
+    to: &Target,
+    address: IpAddr,
+    reach: &Reach,
+) -> Result<Vec<Target>, String> {
+    let all = |pods: &[PodRef]| pods.iter().map(|pod| holder(book, pod, address)).collect();
+    Ok(match reach {
+        Reach::Pod(pod) => match to {
+            Target::Pod { pod: target, .. } if target == pod => vec![to.clone()],
+            _ => vec![holder(book, pod, address)],
+        },
+        Reach::Node(slot) => vec![Target::Node(*slot)],
+        Reach::HolderIn(network) => holder_in(book, network, address).into_iter().collect(),
+        Reach::AnyOf(pods) => all(pods),
+        Reach::ThroughAnnouncer(pods) => {
+            let Target::Service { service, .. } = to else { return Ok(all(pods)) };
+            let announcer = book.services.get(service).and_then(|service| service.announcer);
+            let announcer = announcer
+                .ok_or_else(|| format!("no event `nodeAssigned` says which node announces the address of {service}"))?;
+            let own = match from {
+                VantagePoint::Pod(pod) => declared.pod(pod).map(|pod| pod.node),
+                VantagePoint::Node(slot) => Some(*slot),
+                VantagePoint::External => None,
+            };
+            if own.is_some_and(|own| announcer == Some(own)) { Vec::new() } else { all(pods) }
+        }
+        Reach::External => vec![Target::External],
+        Reach::Server => Vec::new(),
+    })
+}
+
+/// The source addresses of which the peer must see one.
+fn sources(
+    book: &AddressBook,
+    from: &VantagePoint,
+    seen_as: Option<SeenAs>,
+    family: Family,
+) -> Result<Vec<IpAddr>, String> {
+    let of_family = |addresses: &[IpAddr]| -> Vec<IpAddr> {
+        addresses.iter().copied().filter(|address| Family::of(*address) == family).collect()
+    };
+    let of_node = |slot: u8| (book.nodes.get(&slot).map(|node| of_family(&node.addresses)), format!("node{slot}"));
+    let (found, whose) = match (seen_as, from) {
+        (None, _) => return Ok(Vec::new()),
+        (Some(SeenAs::Node(slot)), _) => of_node(slot),
+        (Some(SeenAs::Sender), VantagePoint::Node(slot)) => of_node(*slot),
+        (Some(SeenAs::Sender), VantagePoint::External) => {
+            (book.external.as_ref().map(|external| of_family(&external.addresses)), "the external client".into())
+        }
+        (Some(SeenAs::Sender), VantagePoint::Pod(pod)) => {
+            (book.pods.get(pod).map(|pod| of_family(&pod.all().collect::<Vec<_>>())), pod.to_string())
+        }
+    };
+    match found {
+        Some(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("no {family} address of {whose} is known")),
+    }
+}
+
+/// The port that is really probed.
+fn number(book: &AddressBook, to: &Target, transport: Transport, port: Option<u16>) -> Result<Option<u16>, String> {
+    let Some(port) = port else { return Ok(None) };
+    let own = |host: Option<&NodeAddresses>| host.and_then(|host| host.ports.get(&transport)).copied().unwrap_or(port);
+    Ok(Some(match to {
+        Target::Node(slot) => own(book.nodes.get(slot)),
+        Target::External => own(book.external.as_ref()),
+        Target::Service { service, via: Exposure::NodePort(_) } => {
+            let ports = book.services.get(service).map(|service| &service.node_ports);
+            let found = ports.and_then(|ports| ports.get(&(transport, port)));
+            *found.ok_or_else(|| format!("service {service} has no NodePort for {transport} {port}"))?
+        }
+        Target::Pod { .. } | Target::Service { .. } | Target::ApiServer => port,
+    }))
+}
+
+/// Where arrivals have to be looked at. `port`: as the cell names it.
+fn witnesses(resolved: &Resolved, declared: &Declared, port: Option<u16>) -> Vec<Lookout> {
+    let at = |at: &Target| Lookout { at: at.clone(), port: resolved.port };
+    match &resolved.wanted {
+        Wanted::Closed | Wanted::Dropped => match &resolved.target {
+            Target::Service { service, .. } => {
+                let service = declared.service(service);
+                let served = service
+                    .zip(port)
+                    .and_then(|(service, port)| Some((service, service.port(resolved.transport, port)?)));
+                let Some((service, served)) = served else { return Vec::new() };
+                let backends = service.backends(declared, served);
+                let on = |pod: &Pod| if pod.primary.is_some() { AddressOn::Primary } else { AddressOn::Default };
+                let at = |pod: &Pod| Target::Pod { pod: pod.pod.clone(), on: on(pod) };
+                backends.iter().map(|pod| Lookout { at: at(pod), port: served.number_at(pod) }).collect()
+            }
+            // The server is not ours: nobody there can be asked.
+            Target::ApiServer => Vec::new(),
+            target => vec![at(target)],
+        },
+        // An echo to itself does not leave the pod, and a node's capture also sees what only passes.
+        Wanted::Reach { introduces: false, .. } if !resolved.is_to_itself() => {
+            resolved.reach.iter().filter(|reach| matches!(reach, Target::Pod { .. })).map(at).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn address(book: &AddressBook, to: &Target, family: Family) -> Result<IpAddr, String> {
+    let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| Family::of(*address) == family);
+    let on_node = |slot: &u8| {
+        let node = book.nodes.get(slot).ok_or_else(|| format!("there is no node for slot {slot}"))?;
+        of_family(&node.addresses).ok_or_else(|| format!("node{slot} has no {family} address"))
+    };
     match to {
         Target::Pod { pod, on } => {
             let addresses = book.pods.get(pod).ok_or_else(|| format!("pod {pod} has no addresses"))?;
             addresses.on(on, family).ok_or_else(|| format!("pod {pod} has no {family} address on its {on} network"))
         }
-        Target::Node(slot) => {
-            let node = book.nodes.get(slot).ok_or_else(|| format!("there is no node for slot {slot}"))?;
-            let found = node.addresses.iter().copied().find(|address| Family::of(*address) == family);
-            found.ok_or_else(|| format!("node{slot} has no {family} address"))
+        Target::Node(slot) | Target::Service { via: Exposure::NodePort(slot), .. } => on_node(slot),
+        Target::External => {
+            let external = book.external.as_ref().ok_or("the server outside of the cluster does not listen")?;
+            of_family(&external.addresses)
+                .ok_or_else(|| format!("the server outside of the cluster has no {family} address"))
+        }
+        Target::ApiServer => {
+            of_family(&book.api_server).ok_or_else(|| format!("service default/kubernetes has no {family} ClusterIP"))
+        }
+        Target::Service { service, via } => {
+            let known = book.services.get(service).ok_or_else(|| format!("service {service} is not there"))?;
+            let addresses = match via {
+                Exposure::ClusterIp | Exposure::NodePort(_) => &known.cluster,
+                Exposure::LoadBalancer => &known.load_balancer,
+                Exposure::ExternalIp => &known.external,
+            };
+            of_family(addresses).ok_or_else(|| format!("service {service} has no {family} {via} address"))
         }
     }
 }
 
 /// The pod as a target on whichever of its networks has the address.
 fn holder(book: &AddressBook, pod: &PodRef, address: IpAddr) -> Target {
-    use udn_model::cell::AddressOn;
     let on = book.pods.get(pod).map_or(AddressOn::Primary, |addresses| {
         if addresses.primary.contains(&address) {
             AddressOn::Primary
@@ -135,12 +271,14 @@ pub(crate) fn identity(target: &Target) -> String {
     match target {
         Target::Pod { pod, .. } => pod.to_string(),
         Target::Node(slot) => node_identity(*slot),
+        Target::External => EXTERNAL_IDENTITY.into(),
+        Target::Service { .. } | Target::ApiServer => target.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use udn_model::cell::{AddressOn, CellId};
+    use udn_model::cell::CellId;
     use udn_model::rule::RuleName;
     use udn_model::words::Placement;
 
@@ -200,63 +338,79 @@ mod tests {
         }
     }
 
+    fn reached(peer: &str, introduces: bool) -> Wanted {
+        Wanted::Reach { peers: vec![peer.into()], introduces, seen_as: vec![] }
+    }
+
+    fn looked_at(resolved: &Resolved) -> Vec<Target> {
+        resolved.witnesses.iter().map(|lookout| lookout.at.clone()).collect()
+    }
+
     fn on_primary(name: &str) -> Target {
         Target::Pod { pod: pod(name), on: AddressOn::Primary }
     }
 
     fn holder_cell(name: &str, transport: Transport) -> Resolved {
-        let expectation = Expectation::Open { reach: Reach::HolderIn(network("blue")) };
-        resolve(&cell(on_primary(name), transport, expectation), &book()).unwrap().unwrap()
+        let expectation = Expectation::open(Reach::HolderIn(network("blue")));
+        resolve(&cell(on_primary(name), transport, expectation), &book(), &Declared::default()).unwrap().unwrap()
     }
 
     #[test]
     fn an_overlapping_address_reaches_the_callers_own_pod() {
         let resolved = holder_cell("green/a", Transport::Tcp);
-        assert_eq!(resolved.wanted, Wanted::Reach { peer: "blue/a".into(), introduces: true });
-        assert_eq!(resolved.witness, None);
+        assert_eq!(resolved.wanted, reached("blue/a", true));
+        assert_eq!(resolved.witnesses, []);
         let echo = holder_cell("green/a", Transport::Icmp);
-        assert_eq!(echo.wanted, Wanted::Reach { peer: "blue/a".into(), introduces: false });
-        assert_eq!(echo.witness, Some(on_primary("blue/a")));
+        assert_eq!(echo.wanted, reached("blue/a", false));
+        assert_eq!(looked_at(&echo), [on_primary("blue/a")]);
     }
 
     #[test]
     fn an_address_that_nobody_of_the_own_network_has_is_closed() {
         let resolved = holder_cell("green/b", Transport::Udp);
         assert_eq!(resolved.wanted, Wanted::Closed);
-        assert_eq!(resolved.witness, Some(on_primary("green/b")));
+        assert_eq!(looked_at(&resolved), [on_primary("green/b")]);
     }
 
     #[test]
     fn negative_cells_are_witnessed_at_their_target() {
         let resolved =
-            resolve(&cell(on_primary("green/b"), Transport::Tcp, Expectation::Closed), &book()).unwrap().unwrap();
-        assert_eq!((resolved.wanted, resolved.witness), (Wanted::Closed, Some(on_primary("green/b"))));
+            resolve(&cell(on_primary("green/b"), Transport::Tcp, Expectation::Closed), &book(), &Declared::default())
+                .unwrap()
+                .unwrap();
+        assert_eq!(looked_at(&resolved), [on_primary("green/b")]);
+        assert_eq!(resolved.wanted, Wanted::Closed);
     }
 
     #[test]
     fn an_echo_to_itself_needs_no_witness() {
-        let expectation = Expectation::Open { reach: Reach::Pod(pod("blue/b")) };
-        let resolved = resolve(&cell(on_primary("blue/b"), Transport::Icmp, expectation), &book()).unwrap().unwrap();
+        let expectation = Expectation::open(Reach::Pod(pod("blue/b")));
+        let resolved =
+            resolve(&cell(on_primary("blue/b"), Transport::Icmp, expectation), &book(), &Declared::default())
+                .unwrap()
+                .unwrap();
         assert!(resolved.is_to_itself());
-        assert_eq!(resolved.witness, None);
+        assert_eq!(resolved.witnesses, []);
     }
 
     #[test]
     fn a_node_is_reached_on_the_runs_own_port() {
-        let expectation = Expectation::Open { reach: Reach::Node(0) };
-        let resolved = resolve(&cell(Target::Node(0), Transport::Tcp, expectation), &book()).unwrap().unwrap();
-        assert_eq!(
-            (resolved.port, resolved.wanted),
-            (Some(21_000), Wanted::Reach { peer: "node0".into(), introduces: true })
-        );
+        let expectation = Expectation::open(Reach::Node(0));
+        let resolved = resolve(&cell(Target::Node(0), Transport::Tcp, expectation), &book(), &Declared::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!((resolved.port, resolved.wanted), (Some(21_000), reached("node0", true)));
     }
 
     #[test]
     fn what_is_missing_is_said() {
-        let gone = resolve(&cell(on_primary("red/a"), Transport::Tcp, Expectation::Closed), &book()).unwrap();
+        let gone =
+            resolve(&cell(on_primary("red/a"), Transport::Tcp, Expectation::Closed), &book(), &Declared::default())
+                .unwrap();
         assert_eq!(gone.unwrap_err(), "pod red/a has no addresses");
         let to = Target::Pod { pod: pod("blue/a"), on: AddressOn::Default };
-        let unaddressed = resolve(&cell(to, Transport::Tcp, Expectation::Closed), &book()).unwrap();
+        let unaddressed =
+            resolve(&cell(to, Transport::Tcp, Expectation::Closed), &book(), &Declared::default()).unwrap();
         assert_eq!(unaddressed.unwrap_err(), "pod blue/a has no v4 address on its default network");
     }
 }

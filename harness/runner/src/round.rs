@@ -74,10 +74,17 @@ pub(crate) struct Finished {
 
 impl Round {
     /// Makes the shots of these cells from what is known of addresses now.
-    pub(crate) fn plan(number: u32, cells: &[&Cell], book: AddressBook, ports: &Ports, options: &Options) -> Self {
+    pub(crate) fn plan(
+        number: u32,
+        cells: &[&Cell],
+        book: AddressBook,
+        declared: &Declared,
+        ports: &Ports,
+        options: &Options,
+    ) -> Self {
         let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
         for (index, cell) in cells.iter().enumerate() {
-            match (&cell.check, resolve(cell, &book)) {
+            match (&cell.check, resolve(cell, &book, declared)) {
                 (_, Some(Ok(resolved))) => {
                     let timeout =
                         if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
@@ -97,7 +104,7 @@ impl Round {
 
     /// Where arrivals will have to be looked at.
     pub(crate) fn witnesses(&self) -> HashSet<Target> {
-        self.probes.iter().filter_map(|probe| probe.resolved.witness.clone()).collect()
+        self.probes.iter().flat_map(|probe| &probe.resolved.witnesses).map(|lookout| lookout.at.clone()).collect()
     }
 
     /// Sends everything and waits for every answer. `answered` is told as soon as only silence is waited for.
@@ -150,6 +157,7 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
         port: resolved.port,
         source_port: (resolved.transport == Transport::Tcp).then(|| ports.port()),
         timeout,
+        introduces: resolved.introduces(),
     };
     Planned { cell, resolved, shot }
 }

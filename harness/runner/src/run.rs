@@ -355,7 +355,7 @@ impl WorldJob {
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
+#[path = "run_tests/mod.rs"]
 mod whole_run;
 
 #[cfg(test)]

@@ -29,10 +29,11 @@ pub(crate) async fn run(shared: &Shared, world: Result<&Arc<dyn World>, &str>, p
     for (index, phase) in planned.phases.iter().enumerate() {
         let name = Name { suite, scenario, phase: &phase.name };
         let outline: Outline = match (world, &broken) {
+            // Nothing to judge: neither what broke nor what stops the run says anything of it. Behind the last cell that
+            // is tried, nothing needs to be done any more.
+            _ if last.is_none_or(|last| index > last) => phase::pass_over(shared, name, phase),
             _ if shared.stop.is_set() => phase::give_up(shared, name, phase, &shared.stop.why()),
             (_, Some(why)) => phase::give_up(shared, name, phase, why),
-            // Behind the last cell that is tried, nothing needs to be done any more.
-            _ if last.is_none_or(|last| index > last) => phase::give_up(shared, name, phase, "nothing left to try"),
             (Ok(world), None) => phase::run(shared, world, name, phase, &before).await,
             (Err(why), None) => phase::give_up(shared, name, phase, why),
         };

@@ -67,11 +67,11 @@ pub(crate) async fn watch(
                 log.known.extend(book.pods.values().flat_map(|pod| pod.all()));
                 let mut shots: HashMap<VantagePoint, Vec<Shot>> = HashMap::new();
                 for (index, cell) in &cells {
-                    let Some(Ok(resolved)) = resolve(cell, &book) else { continue };
+                    let Some(Ok(resolved)) = resolve(cell, &book, &declared) else { continue };
                     if resolved.wanted != Wanted::Closed {
                         continue;
                     }
-                    log.witnesses.extend(resolved.witness.clone());
+                    log.witnesses.extend(resolved.witnesses.iter().map(|lookout| lookout.at.clone()));
                     let planned = planned(*index, resolved, &ports, options.watch_timeout);
                     shots.entry(planned.resolved.from.clone()).or_default().push(planned.shot.clone());
                     out.insert(planned.shot.nonce, (planned, Instant::now()));

@@ -12,6 +12,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 use rustix::process::getpid;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Stop, classify, payload};
 use crate::protocol::{IcmpError, IcmpMeans, Outcome, Probe};
@@ -68,8 +69,7 @@ struct Shared {
 
 impl Echo {
     pub(super) fn new() -> Self {
-        // Two agents in one network namespace (host-network pods) have different process ids, mostly; the nonce settles it.
-        Self { sockets: Vec::new(), identifier: getpid().as_raw_nonzero().get() as u16 }
+        Self { sockets: Vec::new(), identifier: identifier() }
     }
 
     /// Number of the socket for this probe.
@@ -213,6 +213,17 @@ fn parse(v6: bool, source: IpAddr, packet: &[u8], identifier: u16) -> Option<(u1
         let inner = Ipv4Packet::new(quoted)?;
         let echo = quoted.get(usize::from(inner.get_header_length()) * 4..)?;
         Some((sequence_of(echo, identifier)?, Reply::Error { error, about: inner.get_destination().octets().into() }))
+    }
+}
+
+/// A number that agents do not share. Process ids would not do: in pods they are all alike, and a node that translates
+/// two pods' requests to its own address can tell the replies apart by this number only (Open vSwitch's own connection
+/// tracking drops the second; Linux' gives it another).
+fn identifier() -> u16 {
+    let mut number = [0; 2];
+    match getrandom(&mut number, GetRandomFlags::NONBLOCK) {
+        Ok(2) => u16::from_be_bytes(number),
+        _ => getpid().as_raw_nonzero().get() as u16,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod bench;
 pub(crate) mod cleanup;
 pub(crate) mod explain;
 pub(crate) mod lab;

@@ -40,15 +40,17 @@ pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
     // Wrong filters are told before a lab is started for them.
     let size = Size::of(&select::plan(&suites, &args.selection, &Environment::complete())?);
     let (folder, log, note) = folder(args.out.as_deref())?;
-    let cancel = interrupt::watch()
+    let interrupted = interrupt::watch()
         .map_err(|error| Failure::setup(anyhow::Error::new(error).context("cannot watch for Ctrl-C")))?;
+    // The run may also be cut short because its reports cannot be written.
+    let cancel = interrupted.child_token();
     let terminal = Terminal::new(Box::new(std::io::stdout()), Progress::detect(), terminal::Options::detect());
     let reporting = Reporting::start(log, terminal, cancel.clone());
     let events = reporting.events();
     if let Some(message) = note {
         events.tell(EventKind::Warning { message });
     }
-    say_when_interrupted(&cancel, &events);
+    say_when_interrupted(&interrupted, &events);
     let begun = Instant::now();
     let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events };
     let exit = run.through(size, cancel).await;

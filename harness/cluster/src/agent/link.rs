@@ -19,8 +19,9 @@ use crate::error::innermost;
 const EXEC_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the agent's bytes may take into the pod.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much is passed on at once, bytes.
-const BUFFER: usize = 256 * 1024;
+/// How much is passed on at once, bytes. Each stream keeps two such buffers for as long as it lives, and a run has dozens of
+/// streams.
+const BUFFER: usize = 32 * 1024;
 /// How much of what a program complains about is kept, bytes.
 const COMPLAINT: usize = 2048;
 /// How long is waited for a complaint after a stream has ended.

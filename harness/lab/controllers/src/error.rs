@@ -41,6 +41,15 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The names for kube-dns could not be written.
+    #[error("cannot write the records of kube-dns to {file}: {source}; see whether its folder can be written to")]
+    Records {
+        /// The file.
+        file: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// A controller's task ended, which it never does by itself.
     #[error("controller task {task} ended: {reason}; start the controllers again and report this as a defect")]
     Stopped {

@@ -12,13 +12,14 @@
 //! | `revisions`, `hash`, `pods`, `owners` | what the workloads share: history, pods, adoption |
 //! | `namespace`, `garbage` | what is deleted takes with it what it must |
 //! | `kinds`, `inventory` | which kinds there are, and the metadata of all objects |
-//! | `serviceaccount`, `nodes`, `endpoints` | what every namespace has; node health; endpoints of services |
 //! | `loadbalancer` | addresses for services of type LoadBalancer |
+//! | `serviceaccount`, `nodes`, `endpoints`, `dns` | what every namespace has; node health; endpoints of services, their names |
 //! | `cache`, `watch`, `objects`, `queue`, `patch`, `events`, `error` | watching, writing, retrying, telling |
 
 mod cache;
 mod daemonset;
 mod deployment;
+mod dns;
 mod endpoints;
 mod error;
 mod events;

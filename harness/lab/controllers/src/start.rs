@@ -1,6 +1,7 @@
 //! Starts all controllers on shared caches.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 use crate::Error;
 use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
+use crate::dns::{self, Dns};
 use crate::endpoints::EndpointsController;
 use crate::endpoints::kubernetes::{self, KubernetesService};
 use crate::events::Recorder;
@@ -45,6 +47,8 @@ pub struct Options {
     pub root_ca: String,
     /// Where services of type LoadBalancer get their addresses; `None` where somebody else gives them.
     pub load_balancer_pool: Option<LoadBalancerPool>,
+    /// Where names for the cluster's DNS server are written; `None`: nowhere.
+    pub dns_records: Option<PathBuf>,
     /// A node whose lease was not renewed for so long is not ready. Default: 40 s, as upstream until 1.31 (50 s since).
     pub node_grace: Duration,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             kubernetes_service: None,
             root_ca: String::new(),
             load_balancer_pool: None,
+            dns_records: None,
             node_grace: Duration::from_secs(40),
         }
     }
@@ -178,6 +183,12 @@ impl Start {
         let accounts: Objects<PartialObjectMeta<ServiceAccount>> = self.everywhere();
         let maps: Objects<PartialObjectMeta<ConfigMap>> = self.everywhere();
         let leases: Objects<Lease> = self.watch(Api::namespaced(client.clone(), LEASES));
+
+        if let Some(file) = options.dns_records {
+            let maps: Objects<ConfigMap> = self.watch(Api::namespaced(client.clone(), dns::NAMESPACE));
+            let (services, slices, namespaces) = (services.clone(), slices.clone(), namespaces.clone());
+            self.spawn("dns", Dns { services, slices, namespaces, maps, file }.run());
+        }
 
         let inventory = Inventory::new();
         inventory.report(&pods.cache);

@@ -8,6 +8,7 @@
 //! * `topology`: networks as rows of OVN, pure
 //! * `service`: services as load balancers and flows, pure
 //! * `layout`, `definition`, `address`, `naming`, `annotation`: arithmetic and notation, pure
+//! * `policy`: network policies
 //! * `node`: br-ex, br-int, interfaces
 //! * `ovsdb`: databases over unix sockets
 
@@ -22,6 +23,7 @@ mod layout;
 mod naming;
 mod node;
 mod ovsdb;
+mod policy;
 mod service;
 mod topology;
 

@@ -23,6 +23,7 @@ use crate::node::sync::Sync;
 use crate::node::vswitch::Vswitch;
 use crate::node::{NodeSide, attach, flows, setup};
 use crate::ovsdb::{self, Transaction};
+use crate::policy;
 use crate::topology::services::Groups;
 use crate::topology::{self, isolation, services};
 
@@ -79,7 +80,8 @@ impl Network {
         let default_network = Layout::default_network(nodes);
         let socket = site.ovn.northbound();
         let northbound = ovsdb::Client::new(NORTHBOUND, socket.clone());
-        let ground = lay_default_network(&northbound, &default_network).await?;
+        let policies = policy::leftovers(&northbound).await?;
+        let ground = lay_default_network(&northbound, &default_network, policies).await?;
         let sides = site
             .nodes
             .iter()
@@ -148,7 +150,11 @@ pub fn probe_source(node_index: u8, pod_address: IpAddr) -> IpAddr {
 }
 
 /// The default network, its isolation, and what services need.
-async fn lay_default_network(northbound: &ovsdb::Client, layout: &Layout) -> Result<Ground, Error> {
+async fn lay_default_network(
+    northbound: &ovsdb::Client,
+    layout: &Layout,
+    policies: policy::change::Applied,
+) -> Result<Ground, Error> {
     let purpose = "laying out the default network";
     let refused = |reason: String| Error::Refused { database: NORTHBOUND, purpose: purpose.into(), reason };
     // What a former life left is replaced as a whole: pods' ports and services follow from their objects.
@@ -162,7 +168,7 @@ async fn lay_default_network(northbound: &ovsdb::Client, layout: &Layout) -> Res
     let rows: Transaction = topology::create(layout, Some(&groups)).map_err(refused)?;
     northbound.commit(purpose, rows).await?;
     northbound.commit(purpose, isolation::create(layout)).await?;
-    Ok(Ground { groups, load_balancers })
+    Ok(Ground { groups, load_balancers, policies })
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! The order of the bring-up: API and ground side by side, then network and controllers, then node agents.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,8 +21,8 @@ use udn_lab_sys::site::{NodeSite, Site, Tools};
 
 use super::answer::Answers;
 use super::api::{self, Api};
-use super::objects;
 use super::start::Start;
+use super::{dns, objects};
 use crate::error::Error;
 use crate::pki::Authority;
 
@@ -97,11 +98,14 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     let network = Network::start(api.client.clone(), site.clone(), options).await;
     let network = network.map_err(Error::inside("start the network"))?;
     steps.done("network");
-    controllers(&authority, control_plane, api.client.clone(), report.clone());
+    let records = dns::records(&site);
+    controllers(&authority, control_plane, api.client.clone(), records.clone(), report.clone());
     kubelets(&authority, &api.client, &site, &network, &report)?;
     // A part that stops says more than the wait for what it should have done.
     tokio::select! {
-        result = objects::pods(&api.client, &site.nodes) => result?,
+        result = async {
+            tokio::try_join!(objects::pods(&api.client, &site.nodes), dns::start(&api.client, &records)).map(drop)
+        } => result?,
         Some(problem) = reported.recv() => return Err(Error::inside("start everything")(problem)),
     }
     steps.done("nodes");
@@ -116,7 +120,13 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     std::future::pending().await
 }
 
-fn controllers(authority: &Authority, control_plane: &NodeSite, client: Client, report: mpsc::UnboundedSender<String>) {
+fn controllers(
+    authority: &Authority,
+    control_plane: &NodeSite,
+    client: Client,
+    dns_records: PathBuf,
+    report: mpsc::UnboundedSender<String>,
+) {
     let service = KubernetesService {
         addresses: vec![control_plane.ipv4.into(), control_plane.ipv6.into()],
         port: api::PORT,
@@ -126,6 +136,7 @@ fn controllers(authority: &Authority, control_plane: &NodeSite, client: Client, 
         kubernetes_service: Some(service),
         root_ca: authority.pem().to_owned(),
         load_balancer_pool: Some(udn_lab_controllers::LoadBalancerPool::default()),
+        dns_records: Some(dns_records),
         ..udn_lab_controllers::Options::default()
     };
     tokio::spawn(async move {

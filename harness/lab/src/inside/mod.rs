@@ -10,6 +10,7 @@
 mod answer;
 mod api;
 mod dialer;
+mod dns;
 mod main;
 mod objects;
 mod start;

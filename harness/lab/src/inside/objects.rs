@@ -21,7 +21,7 @@ use crate::error::Error;
 const EXTERNAL_NAMESPACE: &str = "udn-external";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Error>
+pub(super) async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Error>
 where
     K: Clone + Debug + DeserializeOwned + Serialize + Resource<DynamicType = ()>,
 {
@@ -35,7 +35,7 @@ where
     }
 }
 
-async fn create_json<K>(client: &Client, namespace: &str, object: Value) -> Result<(), Error>
+pub(super) async fn create_json<K>(client: &Client, namespace: &str, object: Value) -> Result<(), Error>
 where
     K: Clone + Debug + DeserializeOwned + Serialize + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
@@ -95,7 +95,7 @@ fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
     let external = json!({
         "metadata": {
             "name": "external",
-            "labels": {"udn-conformance.io/vantage-point": "external"},
+            "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
             "annotations": {"lab.udn-conformance.io/netns": "external"},
         },
         "spec": {
@@ -139,7 +139,7 @@ fn ready_node() -> impl Condition<Node> {
     }
 }
 
-async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>, what: String) -> Result<(), Error>
+pub(super) async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>, what: String) -> Result<(), Error>
 where
     K: Clone + Debug + Send + DeserializeOwned + Serialize + Resource<DynamicType = ()> + 'static,
 {

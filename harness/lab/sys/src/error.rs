@@ -141,7 +141,9 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free some space, or point XDG_CACHE_HOME at another disk"
         }
-        io::ErrorKind::PermissionDenied => "; point XDG_CACHE_HOME at a folder that you may write",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; point XDG_CACHE_HOME at a folder that you may write"
+        }
         _ => "",
     }
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use serde_json::json;
 use udn_lab_sys::ground::Ground;
 use udn_lab_sys::packages::{self, Packages, tree};
@@ -95,7 +96,9 @@ fn inside(tools: &str, job: &str) -> ExitCode {
                     results.push(json!([node.name, target, result]));
                 }
             }
-            json!({"pings": results, "health": ground.health()})
+            let switches = ground.daemons().into_iter().filter(|(name, ..)| name == "ovs-vswitchd");
+            let nice: Vec<i32> = switches.flat_map(|(.., pid)| nice_of_threads(pid)).collect();
+            json!({"pings": results, "health": ground.health(), "nice": nice, "may": may_go_first()})
         }
         "death" => {
             let (name, place, pid) = ground.daemons().into_iter().find(|(name, ..)| name == "ovs-vswitchd").unwrap();
@@ -120,6 +123,18 @@ fn inside(tools: &str, job: &str) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Nice values of a process' threads.
+fn nice_of_threads(pid: u32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().file_name());
+    let of = |thread: &str| getpriority_process(Pid::from_raw(thread.parse().unwrap())).unwrap();
+    threads.map(|thread| of(thread.to_str().unwrap())).collect()
+}
+
+/// Whether processes may be told to go before others here.
+fn may_go_first() -> bool {
+    std::thread::spawn(|| setpriority_process(None, -1).is_ok()).join().unwrap()
 }
 
 fn facts(sandbox: &mut Sandbox) -> Result<serde_json::Value, Failed> {
@@ -151,6 +166,11 @@ fn up() -> Result<(), Failed> {
         assert_eq!(ping[2], expected, "{ping}");
     }
     assert_eq!(facts["health"], json!([]));
+    let nice: Vec<i64> = facts["nice"].as_array().unwrap().iter().map(|nice| nice.as_i64().unwrap()).collect();
+    assert!(nice.len() > 3, "three switches with several threads each: {nice:?}");
+    if facts["may"] == true {
+        assert!(nice.iter().all(|nice| *nice < 0), "switches go before the rest: {nice:?}");
+    }
     Ok(())
 }
 

@@ -47,7 +47,7 @@ fn to_primary(world: &World, source: &Pod, pod: &Pod, wire: Wire) -> Result<Expe
     }
     if source_network.overlaps(target_network, wire.family) {
         return Ok(Expected {
-            expectation: Expectation::Open { reach: Reach::HolderIn(source_network.id.clone()) },
+            expectation: Expectation::open(Reach::HolderIn(source_network.id.clone())),
             rule: RuleName::new("isolation/overlap-coexists"),
         });
     }

@@ -3,12 +3,17 @@
 //! Scenarios written by hand from the documents carry their own expectations; a test of the suites compares the two
 //! (double entry), so a slip on either side shows.
 
+mod egress;
 mod isolation;
+mod policy;
+mod services;
 
+#[cfg(test)]
+mod policy_properties;
 #[cfg(test)]
 mod properties;
 
-use crate::cell::{AddressOn, Expectation, Reach, Target, VantagePoint};
+use crate::cell::{AddressOn, Expectation, Exposure, Reach, Target, VantagePoint};
 use crate::fact::Fact;
 use crate::rule::RuleName;
 use crate::words::{Family, Placement, Topology, Transport};
@@ -25,7 +30,7 @@ pub struct Expected {
 
 impl Expected {
     fn open(rule: &str, pod: &Pod) -> Self {
-        Self { expectation: Expectation::Open { reach: Reach::Pod(pod.pod.clone()) }, rule: RuleName::new(rule) }
+        Self { expectation: Expectation::open(Reach::Pod(pod.pod.clone())), rule: RuleName::new(rule) }
     }
 
     fn closed(rule: &str) -> Self {
@@ -53,14 +58,15 @@ pub struct Wire {
 /// # Errors
 /// [`Undefined`] where no rule speaks of it.
 pub fn expect(world: &World, from: &VantagePoint, to: &Target, wire: Wire) -> Result<Expected, Undefined> {
+    policy::apply(world, from, to, wire, without_policies(world, from, to, wire)?)
+}
+
+fn without_policies(world: &World, from: &VantagePoint, to: &Target, wire: Wire) -> Result<Expected, Undefined> {
     match to {
-        Target::Node(slot) => match from {
-            VantagePoint::External => Ok(Expected {
-                expectation: Expectation::Open { reach: Reach::Node(*slot) },
-                rule: RuleName::new("control/vantage-point-works"),
-            }),
-            _ => Err(Undefined("no rule of these suites speaks of host ports")),
-        },
+        Target::Node(slot) => egress::to_host(world, from, *slot, wire),
+        Target::External => egress::to_outside(world, from, wire),
+        Target::ApiServer => egress::to_api_server(world, from, wire),
+        Target::Service { service, via } => services::expect(world, from, service, *via, wire),
         Target::Pod { pod, on } => {
             let pod = world.pod(pod).ok_or(Undefined("the world has no such pod"))?;
             addressed(world, pod, on, wire)?;
@@ -113,11 +119,15 @@ fn primary<'a>(world: &'a World, pod: &Pod) -> Option<&'a Network> {
 #[must_use]
 pub fn placement(world: &World, from: &VantagePoint, to: &Target) -> Placement {
     let target_node = match to {
-        Target::Node(slot) => Some(*slot),
+        Target::Node(slot) | Target::Service { via: Exposure::NodePort(slot), .. } => Some(*slot),
         Target::Pod { pod, .. } => world.pod(pod).map(|pod| pod.node),
+        Target::External => return Placement::Outside,
+        Target::Service { .. } | Target::ApiServer => None,
     };
     let source_node = match (from, to) {
         (VantagePoint::External, _) => return Placement::Outside,
+        (_, Target::Service { via: Exposure::ClusterIp | Exposure::LoadBalancer | Exposure::ExternalIp, .. })
+        | (_, Target::ApiServer) => return Placement::Anywhere,
         (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod => {
             return Placement::Itself;
         }
@@ -133,7 +143,8 @@ pub fn topology(world: &World, from: &VantagePoint, to: &Target) -> Option<Topol
     let target = match to {
         Target::Pod { on: AddressOn::Secondary(id), .. } => world.network(id),
         Target::Pod { pod, .. } => world.pod(pod).and_then(|pod| primary(world, pod)),
-        Target::Node(_) => None,
+        Target::Service { service, .. } => world.primary_of(&service.namespace),
+        Target::Node(_) | Target::External | Target::ApiServer => None,
     };
     let source = match from {
         VantagePoint::Pod(pod) => world.pod(pod).and_then(|pod| primary(world, pod)),

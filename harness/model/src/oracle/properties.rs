@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Wire, expect};
-use crate::cell::{Expectation, Target, VantagePoint};
+use crate::cell::{Expectation, Exposure, Reach, Target, VantagePoint};
 use crate::naming::Naming;
 use crate::plan::{targets, vantage_points};
+use crate::scenario::Targets;
 use crate::words::{Family, Transport};
 use crate::world::{PodRef, World};
 
@@ -35,9 +36,15 @@ fn manifests(tenants: &[Tenant]) -> Vec<Value> {
         }
         for (p, node) in nodes.iter().enumerate() {
             all.push(json!({ "kind": "Pod", "metadata": { "name": format!("p{p}"), "namespace": namespace,
-                "labels": { "udn-conformance.io/node": node.to_string() } },
+                "labels": { "app": "a", "udn-conformance.io/node": node.to_string() } },
                 "spec": { "containers": [{ "name": "probe", "ports": [{ "containerPort": 8080 }] }] } }));
         }
+    }
+    for n in 0..tenants.len() {
+        let policy = if n % 2 == 0 { "Cluster" } else { "Local" };
+        all.push(json!({ "kind": "Service", "metadata": { "name": "s", "namespace": format!("ns{n}") },
+            "spec": { "type": "LoadBalancer", "ipFamilyPolicy": "PreferDualStack", "selector": { "app": "a" },
+                "externalTrafficPolicy": policy, "internalTrafficPolicy": policy, "ports": [{ "port": 8080 }] } }));
     }
     for group in 0..2_u8 {
         let (topology, body) = spec(false, 4 + group);
@@ -71,7 +78,8 @@ const WIRES: [Wire; 3] = [
 fn all(world: &World) -> Vec<(VantagePoint, Target, Wire, Result<Expectation, ()>)> {
     let mut cells = Vec::new();
     for from in vantage_points(world, true) {
-        for to in targets(world, true) {
+        let kinds = [Targets::Pods, Targets::Services, Targets::Outside];
+        for to in kinds.into_iter().flat_map(|kind| targets(world, kind, true)) {
             for wire in WIRES {
                 let expected = expect(world, &from, &to, wire).map(|expected| expected.expectation).map_err(|_| ());
                 cells.push((from.clone(), to.clone(), wire, expected));
@@ -107,16 +115,19 @@ proptest! {
 
     #[test]
     fn an_open_cell_has_a_rule_that_opens_it(tenants in tenants()) {
-        const OPENING: [&str; 7] = [
+        const OPENING: [&str; 15] = [
             "isolation/same-network-open", "isolation/cluster-network-members", "isolation/overlap-coexists",
             "isolation/default-network-open", "isolation/open-default-ports", "control/listener-works",
-            "control/vantage-point-works",
+            "control/vantage-point-works", "services/cluster-ip-own", "services/node-port",
+            "services/node-port-default", "services/load-balancer", "services/traffic-policy-local",
+            "services/default-untouched", "egress/external", "egress/host-ports",
         ];
         let world = World::from_manifests(&manifests(&tenants)).expect("generated");
         for (from, to, wire, _) in all(&world) {
             if let Ok(expected) = expect(&world, &from, &to, wire) {
                 prop_assert!(expected.rule.rule().is_some(), "{} is not in the table", expected.rule);
-                if matches!(expected.expectation, Expectation::Open { .. }) {
+                let open = matches!(expected.expectation, Expectation::Open { .. });
+                if open && to != Target::ApiServer {
                     prop_assert!(OPENING.contains(&expected.rule.as_str()), "{} opens {from} to {to}", expected.rule);
                 }
             }
@@ -128,8 +139,14 @@ proptest! {
         let world = World::from_manifests(&manifests(&tenants)).expect("generated");
         let network = |pod: &PodRef| world.pod(pod).and_then(|pod| pod.primary.clone());
         for (from, to, _, expected) in all(&world) {
-            let (VantagePoint::Pod(source), Target::Pod { pod, .. }) = (&from, &to) else { continue };
-            if let Ok(Expectation::Open { reach: crate::cell::Reach::Pod(reached) }) = expected {
+            let VantagePoint::Pod(source) = &from else { continue };
+            if let (Target::Service { via: Exposure::ClusterIp, .. }, Ok(Expectation::Open { reach: Reach::AnyOf(pods), .. })) =
+                (&to, &expected)
+            {
+                prop_assert!(pods.iter().all(|pod| network(pod) == network(source)), "{} reaches {}", from, to);
+            }
+            let Target::Pod { pod, .. } = &to else { continue };
+            if let Ok(Expectation::Open { reach: Reach::Pod(reached), .. }) = expected {
                 prop_assert_eq!(&reached, pod);
                 prop_assert_eq!(network(source), network(pod), "{} reaches {}", from, to);
             }

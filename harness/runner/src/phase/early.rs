@@ -3,7 +3,7 @@
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use udn_model::cell::{Cell, Check, Expectation, Reach};
+use udn_model::cell::{Cell, Check, Target};
 use udn_model::observation::Outcome;
 use udn_model::plan::PlannedPhase;
 use udn_model::scenario::Probing;
@@ -23,7 +23,7 @@ impl Phase<'_> {
         let watching = if planned.probing == Probing::FromFirstPacket && !planned.actions.is_empty() {
             let watched = self.watched();
             let targets = watched.iter().filter_map(|(_, cell)| match &cell.check {
-                Check::Probe { to, .. } => Some(to.clone()),
+                Check::Probe { to: to @ (Target::Pod { .. } | Target::Node(_)), .. } => Some(to.clone()),
                 _ => None,
             });
             self.sightings.begin(&**self.world, targets.collect()).await;
@@ -55,7 +55,7 @@ impl Phase<'_> {
     /// The cells that are probed while the actions run: what an isolation rule forbids, or may turn out to.
     fn watched(&self) -> Vec<(usize, Cell)> {
         let forbidden = self.cells.iter().enumerate().filter(|(_, cell)| {
-            cell.rule.is_isolation() && matches!(cell.check, Check::Probe { .. }) && !is_plainly_open(cell)
+            cell.rule.is_isolation() && matches!(cell.check, Check::Probe { .. }) && !cell.expectation.is_plainly_open()
         });
         forbidden.map(|(index, cell)| (index, (*cell).clone())).collect()
     }
@@ -71,10 +71,8 @@ impl Phase<'_> {
         let mut watched = log.watched;
         watched.sort_by_key(|watched| watched.sent);
         for watch::Watched { planned, report, sent } in watched {
-            let far = match &planned.resolved.witness {
-                Some(target) => self.sightings.of(target, &planned.shot, report.local, sent, &log.known),
-                None => FarSide::NotAsked,
-            };
+            let lookouts = &planned.resolved.witnesses;
+            let far = self.sightings.of(lookouts, &planned.shot, report.local, sent, &log.known);
             // The far side's agent may not have been there yet: what it did not see proves nothing, and need not.
             let far = if matches!(far, FarSide::Unknown { .. }) { FarSide::NotAsked } else { far };
             let judged = judge(&planned.resolved.wanted, &report.outcome, &far);
@@ -101,9 +99,4 @@ impl Phase<'_> {
             }
         }
     }
-}
-
-/// Whether a cell is open whatever addresses are given.
-fn is_plainly_open(cell: &Cell) -> bool {
-    matches!(cell.expectation, Expectation::Open { reach: Reach::Pod(_) | Reach::Node(_) })
 }

@@ -1,4 +1,4 @@
-//! Pruning and defaults by a structural schema.
+//! Pruning, nulls and defaults by a structural schema.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
@@ -71,25 +71,27 @@ fn prune_object(
     });
 }
 
-/// Sets the defaults of a schema. A null where none may be counts as absent.
+/// Sets the defaults of a schema. A null where none may be counts as absent, with a default or without.
 pub(super) fn set_defaults(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(map) => {
             let properties = schema.get("properties").and_then(Value::as_object);
+            let others = schema.get("additionalProperties").filter(|other| other.is_object());
+            map.retain(|key, value| {
+                let below = properties.and_then(|all| all.get(key)).or(others);
+                !value.is_null() || below.is_none_or(|below| truth(below, &["nullable"]))
+            });
             for (key, below) in properties.into_iter().flatten() {
-                let absent = match map.get(key) {
-                    None => true,
-                    Some(Value::Null) => !truth(below, &["nullable"]),
-                    Some(_) => false,
-                };
-                if absent && let Some(default) = below.get("default") {
+                if !map.contains_key(key)
+                    && let Some(default) = below.get("default")
+                {
                     map.insert(key.clone(), default.clone());
                 }
                 if let Some(value) = map.get_mut(key) {
                     set_defaults(below, value);
                 }
             }
-            if let Some(others) = schema.get("additionalProperties").filter(|other| other.is_object()) {
+            if let Some(others) = others {
                 for (key, value) in map.iter_mut() {
                     if !properties.is_some_and(|all| all.contains_key(key)) {
                         set_defaults(others, value);
@@ -119,13 +121,15 @@ mod tests {
             "properties": {
                 "a": {"type": "string", "default": "x"},
                 "free": {"type": "object", PRESERVE: true, "properties": {"in": {"type": "object"}}},
+                "no": {"type": "object"},
+                "kept": {"type": "string", "nullable": true, "default": "x"},
                 "map": {"type": "object", "additionalProperties": {
                     "type": "object", "properties": {"b": {"type": "integer", "default": 2}}}},
             },
         }}});
         let mut object = json!({
             "apiVersion": "x/v1", "kind": "K", "metadata": {"name": "n", "what": 1},
-            "spec": {"zz": 1, "a": null, "free": {"any": 1, "in": {"gone": 1}}, "map": {"k": {"c": 1}}},
+            "spec": {"zz": 1, "a": null, "no": null, "kept": null, "free": {"any": 1, "in": {"gone": 1}}, "map": {"k": {"c": 1}, "nothing": null}},
             "other": {},
         });
         let mut unknown = Vec::new();
@@ -133,6 +137,9 @@ mod tests {
         unknown.sort();
         assert_eq!(unknown, ["metadata.what", "other", "spec.free.in.gone", "spec.map.k.c", "spec.zz"]);
         set_defaults(&schema, &mut object);
-        assert_eq!(object["spec"], json!({"a": "x", "free": {"any": 1, "in": {}}, "map": {"k": {"b": 2}}}));
+        assert_eq!(
+            object["spec"],
+            json!({"a": "x", "kept": null, "free": {"any": 1, "in": {}}, "map": {"k": {"b": 2}}})
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Rules of built-in kinds that clients may run into.
 
 mod names;
+mod network_policy;
 mod pod;
 mod service;
 mod workload;
@@ -80,7 +81,7 @@ pub(crate) fn object(
         ("", "Service") => service::service(object),
         ("", "Secret" | "ConfigMap") => data(object, old),
         ("apps", _) | ("batch", _) => workload::workload(resource, object, old),
-        ("networking.k8s.io", "NetworkPolicy") => service::policy(object),
+        ("networking.k8s.io", "NetworkPolicy") => network_policy::network_policy(object),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(object, old),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::check(object),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {

@@ -1,4 +1,4 @@
-//! Services, endpoint slices, network policies. Addresses and node ports are checked where they are given.
+//! Services, endpoint slices. Addresses and node ports are checked where they are given.
 
 use std::net::IpAddr;
 
@@ -134,51 +134,6 @@ pub(super) fn endpoint_slice(object: &Value, old: Option<&Value>) -> Vec<FieldEr
         }
     }
     errors
-}
-
-pub(super) fn policy(object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (at, kind) in list(object, &["spec", "policyTypes"]).iter().enumerate() {
-        if !matches!(kind.as_str(), Some("Ingress" | "Egress")) {
-            let path = format!("spec.policyTypes[{at}]");
-            errors.push(FieldError::unsupported(path, kind, ["Egress", "Ingress"]));
-        }
-    }
-    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
-        for (at, rule) in list(object, &["spec", direction]).iter().enumerate() {
-            for (number, peer) in list(rule, &[peers]).iter().enumerate() {
-                let path = format!("spec.{direction}[{at}].{peers}[{number}]");
-                self::peer(peer, &path, &mut errors);
-            }
-        }
-    }
-    errors
-}
-
-fn peer(peer: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let selects = ["podSelector", "namespaceSelector"].iter().any(|key| peer.get(key).is_some());
-    let Some(block) = peer.get("ipBlock") else {
-        if !selects {
-            errors.push(FieldError::required(path, "must specify a peer"));
-        }
-        return;
-    };
-    if selects {
-        errors.push(FieldError::forbidden(path, "may not specify both ipBlock and another peer"));
-    }
-    let cidr = text(block, &["cidr"]);
-    let Ok(whole) = cidr.parse::<ipnet::IpNet>() else {
-        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-        errors.push(FieldError::invalid(format!("{path}.ipBlock.cidr"), &block["cidr"], detail));
-        return;
-    };
-    for (at, except) in list(block, &["except"]).iter().enumerate() {
-        let inside = except.as_str().and_then(|text| text.parse::<ipnet::IpNet>().ok());
-        if !inside.is_some_and(|inside| whole.contains(&inside) && inside != whole) {
-            let detail = "must be a strict subset of `cidr`";
-            errors.push(FieldError::invalid(format!("{path}.ipBlock.except[{at}]"), except, detail));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,10 @@ impl<K> Cache<K> {
         self.lock().values().cloned().collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Objects of one namespace.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let prefix = format!("{namespace}/");

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,6 +39,7 @@ use crate::error::Error;
 use crate::layout::{Layout, Node};
 use crate::network::Options;
 use crate::ovsdb;
+use crate::policy::change::Applied;
 use crate::service::exposure::Exposures;
 use crate::topology::services::Groups;
 
@@ -63,6 +65,8 @@ pub(crate) enum Key {
     Service(String),
     /// `<namespace>/<name>` of an EndpointSlice that is to be mirrored.
     Mirror(String),
+    /// All network policies.
+    Policies,
 }
 
 /// What was laid before the first object was looked at.
@@ -72,6 +76,8 @@ pub(crate) struct Ground {
     pub(crate) groups: Groups,
     /// Load balancers that the switches of every user defined network have.
     pub(crate) load_balancers: Vec<String>,
+    /// What a former life left of network policies.
+    pub(crate) policies: Applied,
 }
 
 /// Everything that the controllers share.
@@ -90,6 +96,7 @@ pub(crate) struct Controller {
     pub(crate) nodes: Cache<KubeNode>,
     pub(crate) services: Cache<Service>,
     pub(crate) slices: Cache<EndpointSlice>,
+    pub(crate) policies: Cache<NetworkPolicy>,
     pub(crate) queue: Arc<Queue<Key>>,
     state: Mutex<State>,
     /// Told whenever a pod's state changed; the node side waits on it.
@@ -98,6 +105,8 @@ pub(crate) struct Controller {
     pub(crate) exposures: watch::Sender<Arc<Exposures>>,
     /// Taken for writing while a network is laid out anew, for reading while a pod's ports change: none may be lost.
     pub(crate) rebuilding: tokio::sync::RwLock<()>,
+    /// What OVN has of network policies; held while a transaction that changes it is under way.
+    pub(crate) policies_applied: tokio::sync::Mutex<Applied>,
     /// A primary network is created in a namespace only if it has none: one at a time.
     pub(crate) creating: tokio::sync::Mutex<()>,
 }
@@ -129,11 +138,13 @@ impl Controller {
             nodes: Cache::default(),
             services: Cache::default(),
             slices: Cache::default(),
+            policies: Cache::default(),
             queue: Arc::default(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             exposures: watch::Sender::new(Arc::default()),
             rebuilding: tokio::sync::RwLock::new(()),
+            policies_applied: tokio::sync::Mutex::new(ground.policies),
             creating: tokio::sync::Mutex::new(()),
         }
     }
@@ -161,6 +172,9 @@ impl Controller {
         self.clone().watch(tasks, |it| &it.nodes, |it, node| it.queue.add(Key::Node(key_of(node))));
         self.clone().watch(tasks, |it| &it.services, Self::service_told);
         self.clone().watch(tasks, |it| &it.slices, Self::slice_told);
+        self.clone().watch(tasks, |it| &it.policies, |it, _| it.queue.add(Key::Policies));
+        // What a former life left of them has to go even if there are none now.
+        self.queue.add(Key::Policies);
         for _ in 0..WORKERS {
             let controller = self.clone();
             tasks.spawn(async move {
@@ -173,6 +187,7 @@ impl Controller {
                     controller.pods.synced(),
                     controller.services.synced(),
                     controller.slices.synced(),
+                    controller.policies.synced(),
                 );
                 let queue = controller.queue.clone();
                 queue.work(move |key| controller.clone().reconcile(key)).await;
@@ -205,12 +220,14 @@ impl Controller {
             Key::Node(name) => self.reconcile_node(name).await,
             Key::Service(key) => self.reconcile_service(key).await,
             Key::Mirror(key) => self.reconcile_mirror(key).await,
+            Key::Policies => self.reconcile_policies().await,
         }
     }
 
     fn namespace_changed(&self, namespace: &Namespace) {
         self.owners_changed(&namespace.name_any());
         self.services_of_changed(&namespace.name_any());
+        self.policies_affected();
         self.wake_waiting_pods();
     }
 
@@ -220,8 +237,16 @@ impl Controller {
         self.cudns.all().iter().for_each(|cudn| self.queue.add(Key::Cudn(key_of(cudn.as_ref()))));
     }
 
+    /// Something that policies select by may have changed.
+    pub(crate) fn policies_affected(&self) {
+        if !self.policies.is_empty() {
+            self.queue.add(Key::Policies);
+        }
+    }
+
     fn pod_told(&self, pod: &Pod) {
         self.queue.add(Key::Pod(key_of(pod)));
+        self.policies_affected();
         // A network in use goes when its last pod does.
         if pod.metadata.deletion_timestamp.is_some() || self.pods.get(&key_of(pod)).is_none() {
             let namespace = pod.namespace().unwrap_or_default();

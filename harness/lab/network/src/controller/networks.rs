@@ -15,6 +15,7 @@ use crate::definition;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::ovsdb::Transaction;
+use crate::policy::change::Row;
 use crate::topology;
 use crate::topology::services::Groups;
 
@@ -48,6 +49,7 @@ impl Controller {
         self.owners_changed(namespace);
         self.services_of_changed(namespace);
         self.wake_waiting_pods();
+        self.policies_affected();
         Ok(())
     }
 
@@ -91,7 +93,15 @@ impl Controller {
         let groups = self.groups(&layout).await?;
         match topology::create(&layout, groups.as_ref()) {
             Ok(mut rows) => {
+                let policies = self.policies_applied.lock().await;
                 let moved = self.plug_again(&mut rows, &layout);
+                for (pod, position, row) in &moved {
+                    let port =
+                        self.state().pods.get(pod).and_then(|pod| Some(pod.attachments.get(*position)?.port.clone()));
+                    if let Some(port) = port {
+                        policies.join_again(&port, &Row::New(*row), &mut rows);
+                    }
+                }
                 // What is replaced, and leftovers of a former life, go in the same transaction.
                 let mut transaction = topology::delete(&name);
                 transaction.append(rows);
@@ -104,6 +114,7 @@ impl Controller {
                     }
                 }
                 drop(state);
+                drop(policies);
                 tracing::info!(network = name, id = layout.id, "network created");
             }
             Err(reason) => tracing::warn!(network = name, reason, "network has no place on any node"),

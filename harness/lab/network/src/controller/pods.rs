@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::layout::Layout;
 use crate::naming::DEFAULT_NETWORK;
 use crate::ovsdb::Transaction;
+use crate::policy::Upcoming;
 use crate::topology::{isolation, ports};
 
 impl Controller {
@@ -86,8 +87,10 @@ impl Controller {
         let _guard = self.rebuilding.read().await;
         let (transaction, count) = self.port_transaction(key, &decided);
         let purpose = format!("attaching pod {key}");
-        let (made, annotated) =
-            tokio::join!(self.northbound.commit(&purpose, transaction), self.annotate(pod, &decided.attachments));
+        let (made, annotated) = tokio::join!(
+            self.commit_with_policies(&purpose, transaction, Upcoming::Adds(key)),
+            self.annotate(pod, &decided.attachments)
+        );
         let uuids = match made {
             Ok(uuids) => uuids,
             Err(error) => {
@@ -170,7 +173,7 @@ impl Controller {
                 }
             }
         }
-        self.northbound.commit(&format!("detaching pod {key}"), transaction).await?;
+        self.commit_with_policies(&format!("detaching pod {key}"), transaction, Upcoming::Removes(key)).await?;
         {
             let mut state = self.state();
             if state.pods.get(key).is_some_and(|current| current.uid == known.uid) {
@@ -237,7 +240,7 @@ pub(crate) fn add_port(
 }
 
 /// Whether a pod needs the network now: it has a node, its own network namespace, and has not ended.
-fn takes_part(pod: &Pod) -> bool {
+pub(crate) fn takes_part(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     let placed = spec.and_then(|spec| spec.node_name.as_ref()).is_some();
     let host_network = spec.and_then(|spec| spec.host_network) == Some(true);

@@ -123,6 +123,18 @@ mod tests {
 
     use super::*;
 
+    /// A paced poll: a queue tells nobody.
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let poll = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), poll)
+            .await
+            .unwrap_or_else(|_| panic!("waited for {what} in vain"));
+    }
+
     #[tokio::test]
     async fn a_key_is_never_worked_on_twice_at_once() {
         let queue: Arc<Queue<&str>> = Arc::default();
@@ -145,9 +157,9 @@ mod tests {
             queue.add("a");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let done = || runs.load(Ordering::SeqCst) >= 2 && running.load(Ordering::SeqCst) == 0;
+        until("a change during work to be worked on", done).await;
         assert_eq!(most.load(Ordering::SeqCst), 1);
-        assert!(runs.load(Ordering::SeqCst) >= 2, "a change during work was lost");
     }
 
     #[tokio::test]
@@ -160,7 +172,6 @@ mod tests {
             async move { if run < 2 { Err("not yet") } else { Ok(()) } }
         }));
         queue.add(1);
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        assert_eq!(runs.load(Ordering::SeqCst), 3);
+        until("three tries", || runs.load(Ordering::SeqCst) == 3).await;
     }
 }

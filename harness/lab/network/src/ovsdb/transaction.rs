@@ -26,9 +26,15 @@ impl Transaction {
     /// Inserts a row; the result refers to it within this transaction.
     pub(crate) fn insert(&mut self, table: &str, row: Value) -> Value {
         let name = format!("row{}", self.rows);
+        let reference = Self::row(self.rows);
         self.rows += 1;
         self.operations.push(json!({"op": "insert", "table": table, "row": row, "uuid-name": name}));
-        json!(["named-uuid", name])
+        reference
+    }
+
+    /// Refers to the inserted row at `position`, within this transaction.
+    pub(crate) fn row(position: usize) -> Value {
+        json!(["named-uuid", format!("row{position}")])
     }
 
     /// Adds to a set or map column of the row called `name`.

@@ -7,6 +7,8 @@ pub(crate) enum Contents {
     Base,
     /// The image root and the agnhost stand-in at `/agnhost` and `/pause`.
     Agnhost,
+    /// The image root and the DNS server at `/coredns`.
+    Dns,
     /// The image root and the probe agent at `/agent`.
     Agent,
     /// The package tree with the OVN and Open vSwitch tools, and the node's run directories.
@@ -49,6 +51,7 @@ pub(crate) fn find(image: &str) -> Result<Image, Unknown> {
     let (contents, entrypoint, arguments): (_, &[&str], &[&str]) = match name {
         "agnhost" => (Contents::Agnhost, &["/agnhost"], &["pause"]),
         "pause" => (Contents::Agnhost, &["/pause"], &[]),
+        "coredns" => (Contents::Dns, &["/coredns"], &[]),
         "busybox" => (Contents::Base, &[], &["sh"]),
         "agent" if own => (Contents::Agent, &["/agent"], &[]),
         "ovn" if own => (Contents::Ovn, &["/pause"], &[]),

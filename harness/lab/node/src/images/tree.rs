@@ -41,6 +41,7 @@ pub(crate) struct Images {
     ovn: Vec<Step>,
     agnhost: PathBuf,
     agent: PathBuf,
+    dns: PathBuf,
 }
 
 impl Images {
@@ -49,12 +50,13 @@ impl Images {
         fs::create_dir_all(directory)?;
         let agnhost = write_program(directory, "agnhost", udn_binaries::AGNHOST)?;
         let agent = write_program(directory, "agent", udn_binaries::AGENT)?;
+        let dns = write_program(directory, "coredns", udn_binaries::DNS)?;
         let busybox = Busybox::find(&site.image_root);
         let base = tree(&site.image_root, busybox.as_ref(), &directory.join("base"))?;
         let mut ovn = tree(&site.tools.root, busybox.as_ref(), &directory.join("ovn"))?;
         ovn.push(bind(&node.ovs_run, "/run/openvswitch", false));
         ovn.push(bind(&node.ovn_run, "/run/ovn", false));
-        Ok(Self { base, ovn, agnhost, agent })
+        Ok(Self { base, ovn, agnhost, agent, dns })
     }
 
     /// The steps that make an image's file system; `private_directories` come before them.
@@ -62,6 +64,7 @@ impl Images {
         let (tree, programs): (_, &[(&Path, &str)]) = match image.contents {
             Contents::Base => (&self.base, &[]),
             Contents::Agnhost => (&self.base, &[(&self.agnhost, "/agnhost"), (&self.agnhost, "/pause")]),
+            Contents::Dns => (&self.base, &[(&self.dns, "/coredns")]),
             Contents::Agent => (&self.base, &[(&self.agent, "/agent")]),
             Contents::Ovn => (&self.ovn, &[(&self.agnhost, "/pause")]),
         };

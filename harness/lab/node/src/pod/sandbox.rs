@@ -12,6 +12,7 @@ use kube::api::{Api, Patch, PatchParams};
 use rtnetlink::LinkUnspec;
 use serde_json::json;
 use tokio::sync::watch;
+use udn_lab_sys::ground::underlay::lift_icmp_limits;
 use udn_lab_sys::netns::Netns;
 use udn_lab_sys::pod::{AttachError, Attached, Sandbox};
 use udn_lab_sys::site::{EXTERNAL_V4, EXTERNAL_V6};
@@ -108,6 +109,7 @@ async fn create(pod: &PodCell) -> io::Result<Netns> {
     netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(io::Error::other)?;
     // As container runtimes set it: an unprivileged server may have port 80.
     let _ = netns.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0");
+    lift_icmp_limits(&netns).map_err(io::Error::other)?;
     let security = pod.arrival.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     for sysctl in security.and_then(|security| security.sysctls.as_ref()).into_iter().flatten() {
         netns.write_sysctl(&sysctl.name.replace('.', "/"), &sysctl.value)?;

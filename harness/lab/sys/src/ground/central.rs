@@ -41,8 +41,16 @@ async fn database(
     let file = ovn.run.join(format!("{name}.db"));
     let socket = ovn.run.join(format!("{name}.sock"));
     create_database(tools, &ovn.run, &file, schema).await?;
-    let start =
-        Start { tools, program: "ovsdb-server", name, place: "central", run: &ovn.run, switch: &ovn.run, netns };
+    let start = Start {
+        tools,
+        program: "ovsdb-server",
+        name,
+        place: "central",
+        run: &ovn.run,
+        switch: &ovn.run,
+        netns,
+        nice: 0,
+    };
     let mut daemon = start.run(&[
         file.display().to_string(),
         format!("--remote=punix:{}", socket.display()),
@@ -71,6 +79,7 @@ pub(super) async fn up(tools: &Tools, ovn: &OvnSite, netns: &Netns) -> Result<Ve
         run: &ovn.run,
         switch: &ovn.run,
         netns,
+        nice: 0,
     };
     let northd = start.run(&[
         format!("--ovnnb-db=unix:{}", ovn.northbound().display()),

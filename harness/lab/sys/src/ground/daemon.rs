@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
+
 use crate::error::Error;
 use crate::netns::Netns;
 use crate::site::Tools;
@@ -36,6 +38,8 @@ pub(super) struct Start<'a> {
     /// Run directory of the switch that it talks to.
     pub(super) switch: &'a Path,
     pub(super) netns: &'a Netns,
+    /// Nice value: below 0 goes before others.
+    pub(super) nice: i32,
 }
 
 impl Start<'_> {
@@ -55,7 +59,13 @@ impl Start<'_> {
         let output = File::options().create(true).append(true).open(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("create", &log))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors).current_dir("/");
-        let child = self.netns.run(|| command.spawn()).and_then(|child| child);
+        let spawn = || {
+            // The thread is there for this only, and the child inherits it with all threads that it will have. Who may not
+            // go before others, such as an ordinary user, goes with them.
+            let _ = setpriority_process(None, self.nice);
+            command.spawn()
+        };
+        let child = self.netns.run(spawn).and_then(|child| child);
         let child = child.map_err(|error| Error::Daemon {
             daemon: self.program.into(),
             place: self.place.into(),

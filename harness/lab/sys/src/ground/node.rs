@@ -14,6 +14,8 @@ use crate::ovsdb::Client;
 use crate::site::{NodeSite, OvnSite, ROUTER_V4, ROUTER_V6, Tools, UNDERLAY_PREFIX_V4, UNDERLAY_PREFIX_V6};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The switch forwards every packet by itself: where it waits for the processor, all connections of the node stall.
+const SWITCH_NICE: i32 = -10;
 
 /// Plugs the node into the underlay.
 pub(super) async fn wire(node: &NodeSite, underlay_netns: &Netns, bridge: u32) -> Result<(), Error> {
@@ -41,13 +43,15 @@ pub(super) async fn switch(tools: &Tools, node: &NodeSite, ovn: &OvnSite) -> Res
     let file = run.join("conf.db");
     let socket = run.join("db.sock");
     central::create_database(tools, run, &file, "openvswitch/vswitch.ovsschema").await?;
+    let netns = &node.netns;
     let start =
-        |program| Start { tools, program, name: program, place: &node.name, run, switch: run, netns: &node.netns };
+        |program, nice| Start { tools, program, name: program, place: &node.name, run, switch: run, netns, nice };
     let mut server =
-        start("ovsdb-server").run(&[file.display().to_string(), format!("--remote=punix:{}", socket.display())])?;
+        start("ovsdb-server", 0).run(&[file.display().to_string(), format!("--remote=punix:{}", socket.display())])?;
     let mut client = server.brings(Client::connect(&socket, DEADLINE)).await?;
     client.transact("Open_vSwitch", &configuration(node, ovn)).await?;
-    let mut switch = start("ovs-vswitchd").run(&[format!("unix:{}", socket.display()), "--disable-system".into()])?;
+    let mut switch =
+        start("ovs-vswitchd", SWITCH_NICE).run(&[format!("unix:{}", socket.display()), "--disable-system".into()])?;
     let configured = client.wait("Open_vSwitch", "Open_vSwitch", &["cur_cfg"], json!([{"cur_cfg": 1}]), DEADLINE);
     switch.brings(configured).await?;
     addresses(node).await?;
@@ -64,6 +68,7 @@ pub(super) fn controller(tools: &Tools, node: &NodeSite) -> Result<Daemon, Error
         run: &node.ovn_run,
         switch: &node.ovs_run,
         netns: &node.netns,
+        nice: 0,
     };
     start.run(&[format!("unix:{}", node.ovs_run.join("db.sock").display())])
 }

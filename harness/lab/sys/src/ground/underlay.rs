@@ -16,9 +16,8 @@ const ROUTER_MAC: [u8; 6] = [0x02, 0x42, 0xac, 0x12, 0x00, 0x01];
 const EXTERNAL_MAC: [u8; 6] = [0x02, 0x42, 0xac, 0x12, 0x00, 0x64];
 
 /// Settings of every namespace of the ground: no address detection delay, no address from a router, no guess by
-/// reverse path, whatever the host's own settings are (IPv4's are inherited). No rate limit of ICMP: it would make the
-/// manner of a failure depend on how many probes went before.
-const COMMON: [(&str, &str); 12] = [
+/// reverse path, whatever the host's own settings are (IPv4's are inherited).
+const COMMON: [(&str, &str); 8] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/all/accept_ra", "0"),
@@ -27,6 +26,10 @@ const COMMON: [(&str, &str); 12] = [
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/ip_forward", "0"),
     ("ipv4/ping_group_range", "0 2147483647"),
+];
+/// No rate limit of ICMP, on nodes and in pods: it would make the manner of a failure depend on how many probes went
+/// before.
+const ICMP: [(&str, &str); 4] = [
     ("ipv4/icmp_ratelimit", "0"),
     ("ipv6/icmp/ratelimit", "0"),
     ("ipv4/icmp_msgs_per_sec", "1000000"),
@@ -43,9 +46,18 @@ const ROUTER: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/for
 pub async fn namespace(name: &str) -> Result<Netns, Error> {
     let netns = Netns::create(name).map_err(Error::sandbox(format!("make network namespace {name}")))?;
     set(&netns, &COMMON)?;
+    lift_icmp_limits(&netns)?;
     let links = Links::open(&netns)?;
     links.set_up(1).await?;
     Ok(netns)
+}
+
+/// Lets a namespace send as many ICMP errors as there is cause for.
+///
+/// # Errors
+/// The kernel's.
+pub fn lift_icmp_limits(netns: &Netns) -> Result<(), Error> {
+    set(netns, &ICMP)
 }
 
 /// Writes settings below `/proc/sys/net`. A user namespace may set only some of them, so a refused value that is

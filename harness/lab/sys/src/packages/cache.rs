@@ -252,7 +252,7 @@ mod tests {
         let folder = cache.path().join("packages/key");
         // What a program that was killed in the middle leaves.
         std::fs::create_dir_all(cache.path().join("packages/.key.partial/root/usr")).unwrap();
-        let reason = "the host's Open vSwitch 3.1.0 and OVN 23.3.1 are older than 3.3.0 and 24.3.0; ";
+        let reason = "the host's Open vSwitch 3.1.0 and OVN 23.03.1 are older than 3.3.0 and 24.03.0; ";
         let error = fetch(&unreachable(), &["ovn-central"], &folder, reason, &|_| {}).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("3.1.0") && message.contains("connect to the network"), "{message}");
@@ -298,7 +298,7 @@ mod tests {
         let downloads = [download("openvswitch-switch_3.1.0-2_amd64.deb"), download("ovn-central_23.03.1-1_amd64.deb")];
         let versions = versions_of(&downloads, "debian bookworm".into()).unwrap();
         let message = refuse_old(&versions).unwrap_err().to_string();
-        assert!(message.contains("debian bookworm has Open vSwitch 3.1.0 and OVN 23.3.1"), "{message}");
+        assert!(message.contains("debian bookworm has Open vSwitch 3.1.0 and OVN 23.03.1"), "{message}");
         assert_eq!(versions_of(&downloads[..1], String::new()), None);
     }
 }

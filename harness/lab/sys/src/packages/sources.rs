@@ -39,7 +39,10 @@ impl Source {
         let Some((distribution, fallback, too_old, components)) =
             names.split_whitespace().find_map(|name| KNOWN.iter().copied().find(|(id, ..)| *id == name))
         else {
-            return Err(Error::UnknownDistribution { found: field("PRETTY_NAME") });
+            let names = ["PRETTY_NAME", "NAME", "ID"].iter().find_map(|name| release.get(*name).cloned());
+            return Err(Error::UnknownDistribution {
+                found: names.unwrap_or_else(|| "without /etc/os-release".into()),
+            });
         };
         // Derivatives name the release that they are built on, not their own.
         let codename = ["UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME"]

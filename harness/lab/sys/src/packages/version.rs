@@ -50,7 +50,9 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+        // OVN's first two numbers are a year and a month, which it writes with two digits.
+        let width = if self.0 >= 20 { 2 } else { 1 };
+        write!(f, "{}.{:0width$}.{}", self.0, self.1, self.2)
     }
 }
 
@@ -87,6 +89,13 @@ mod tests {
         assert_eq!(Version::find("openvswitch-switch_3.5.0-1+b1_amd64.deb"), Some(Version(3, 5, 0)));
         assert_eq!(Version::find("1:25.03.0~rc1-1"), Some(Version(25, 3, 0)));
         assert_eq!(Version::find("no version here"), None);
+    }
+
+    #[test]
+    fn versions_are_written_as_their_projects_write_them() {
+        assert_eq!(Version(3, 5, 0).to_string(), "3.5.0");
+        assert_eq!(OLDEST_OVN.to_string(), "24.03.0");
+        assert_eq!("24.03.0".parse::<Version>().unwrap(), OLDEST_OVN);
     }
 
     #[test]

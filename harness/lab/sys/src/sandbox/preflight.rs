@@ -24,16 +24,22 @@ pub fn check() -> Result<(), Error> {
 #[must_use]
 pub fn namespaces_refused(errno: i32) -> Error {
     let says = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    Error::Namespaces { source: io::Error::from_raw_os_error(errno), remedy: namespace_remedy(&says) }
+    Error::Namespaces {
+        source: io::Error::from_raw_os_error(errno),
+        remedy: namespace_remedy(errno == libc::ENOSPC, &says),
+    }
 }
 
-fn namespace_remedy(says: &dyn Fn(&str, &str) -> bool) -> &'static str {
+/// `full`: a limit is reached, which the kernel calls a device without space.
+fn namespace_remedy(full: bool, says: &dyn Fn(&str, &str) -> bool) -> &'static str {
     if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         "run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
     } else if says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         "run as root, or let AppArmor allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
     } else if says("/proc/sys/user/max_user_namespaces", "0") {
         "run as root, or allow user namespaces (sysctl user.max_user_namespaces=10000)"
+    } else if full {
+        "raise the limits of namespaces (sysctl -a | grep '^user.max_.*_namespaces')"
     } else {
         "run as root; in a container, run it privileged (docker run --privileged)"
     }
@@ -46,10 +52,11 @@ mod tests {
     #[test]
     fn the_remedy_follows_the_cause() {
         let only = |wanted: &'static str| move |path: &str, _: &str| path.ends_with(wanted);
-        assert!(namespace_remedy(&only("unprivileged_userns_clone")).contains("unprivileged_userns_clone=1"));
-        assert!(namespace_remedy(&only("apparmor_restrict_unprivileged_userns")).contains("AppArmor"));
-        assert!(namespace_remedy(&only("max_user_namespaces")).contains("max_user_namespaces="));
-        assert!(namespace_remedy(&|_, _| false).contains("--privileged"));
+        assert!(namespace_remedy(false, &only("unprivileged_userns_clone")).contains("unprivileged_userns_clone=1"));
+        assert!(namespace_remedy(false, &only("apparmor_restrict_unprivileged_userns")).contains("AppArmor"));
+        assert!(namespace_remedy(false, &only("max_user_namespaces")).contains("max_user_namespaces="));
+        assert!(namespace_remedy(false, &|_, _| false).contains("--privileged"));
+        assert!(namespace_remedy(true, &|_, _| false).contains("max_"));
         let message = namespaces_refused(libc::EPERM).to_string();
         assert!(message.contains("Operation not permitted") && message.contains("root"), "{message}");
     }

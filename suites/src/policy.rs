@@ -1,0 +1,61 @@
+//! NetworkPolicies: what they cut, what they let through, and what they give back when they go.
+
+use udn_fixtures::{FixtureError, Fixtures};
+use udn_model::cell::ObjectRef;
+use udn_model::rule::RuleName;
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario, Suite};
+use udn_model::words::Transport;
+
+use crate::phases::{among_pods, phase, rules};
+
+/// What is probed: the ports that policies speak of, and what they do not name.
+const PORTS: [(Transport, Option<u16>); 4] =
+    [(Transport::Tcp, Some(8080)), (Transport::Tcp, Some(9090)), (Transport::Udp, Some(8080)), (Transport::Icmp, None)];
+
+/// The suite.
+pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
+    let scenarios = ["layer2", "layer3"].map(|layer| inside(fixtures, layer)).into_iter().collect::<Result<_, _>>()?;
+    Ok(Suite { name: "policy", title: "what NetworkPolicies cut, let through and give back", scenarios })
+}
+
+/// Policies of tenants, one after the other, each judged by everything that could be touched by it.
+fn inside(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
+    let apply = |path: &str| Ok::<_, FixtureError>(vec![Action::Apply(fixtures.manifests(&[path])?)]);
+    let remove = |namespace: &str, name: &str| {
+        Action::DeleteAndWait(ObjectRef::namespaced("networking.k8s.io/v1", "NetworkPolicy", namespace, name))
+    };
+    let all = || vec![Assertion::Full(matrix())];
+    let gone = vec![remove("yellow", "web"), remove("red", "databases"), remove("blue", "outwards")];
+    let phases = vec![
+        phase("before", Vec::new(), all()),
+        phase("ingress-denied", apply("policies/deny-ingress.yaml")?, all()),
+        phase("ingress-allowed", apply("policies/allow-ingress.yaml")?, all()),
+        phase("egress-denied", apply("policies/deny-egress.yaml")?, all()),
+        phase("egress-allowed", apply("policies/allow-egress.yaml")?, all()),
+        Phase { open_as: Some(RuleName::new("policy/removal")), ..phase("removed", gone, all()) },
+    ];
+    let networks = format!("networks/policy-{layer}.yaml");
+    Ok(Scenario {
+        name: layer.into(),
+        title: format!("policies on {layer} networks, applied, changed and removed"),
+        world: fixtures.world(&format!("policy-{layer}"), &[&networks, "workloads/policy.yaml"])?,
+        exclusive: true,
+        phases,
+    })
+}
+
+/// Every pod to every other's network address: what is closed in any case is probed elsewhere.
+fn matrix() -> FullMatrix {
+    FullMatrix {
+        ports: PORTS.to_vec(),
+        rules: rules(&[
+            "isolation/same-network-open",
+            "isolation/cluster-network-members",
+            "policy/deny-ingress",
+            "policy/deny-egress",
+            "policy/allow-rules",
+            "policy/no-cross-network",
+        ]),
+        ..among_pods()
+    }
+}
