@@ -244,9 +244,9 @@ impl<'a> Phase<'a> {
                     let Ok(finished) = finished else { continue };
                     waiting.insert(finished.number, finished);
                     while let Some(finished) = waiting.remove(&(pace.judged + 1)) {
-                        let number = finished.number;
+                        let (number, overloaded) = (finished.number, finished.slowest > OVERLOADED);
                         let matched = self.judge_round(finished).await;
-                        pace.judge(number, matched, self.histories.iter().all(History::is_settled));
+                        pace.judge(number, matched, self.histories.iter().all(History::is_settled), overloaded);
                     }
                 }
             }

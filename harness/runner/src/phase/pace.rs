@@ -19,6 +19,8 @@ pub(super) struct Pace {
     base: Duration,
     pub(super) launched: u32,
     pub(super) judged: u32,
+    /// Rounds in which no more was asked of the machine than it could do.
+    sound: u32,
     /// The last round that did not match.
     last_bad: u32,
     bad: u32,
@@ -33,6 +35,7 @@ impl Pace {
             base: options.round_interval,
             launched: 0,
             judged: 0,
+            sound: 0,
             last_bad: 0,
             bad: 0,
             settled_at: None,
@@ -48,15 +51,17 @@ impl Pace {
         !self.hold.is_zero() && (self.settled_at.is_none() || since.elapsed() < self.hold)
     }
 
-    /// Whether the deadline has passed. Where rounds are slow because the machine is, it passes later: too few rounds are
-    /// no reason to fail anything.
+    /// Whether the deadline has passed. Where rounds are slow because the machine is, or say more of the machine than of the
+    /// network, it passes later: too few sound rounds are no reason to fail anything.
     pub(super) fn overdue(&self, zero: Instant, deadline: Duration) -> bool {
         let elapsed = zero.elapsed();
-        elapsed >= deadline && (self.judged >= self.settle_rounds * 3 || elapsed >= deadline * PATIENCE)
+        elapsed >= deadline && (self.sound >= self.settle_rounds * 3 || elapsed >= deadline * PATIENCE)
     }
 
-    pub(super) fn judge(&mut self, number: u32, matched: bool, settled: bool) {
+    /// `overloaded`: answers were so slow that lateness says something of the machine.
+    pub(super) fn judge(&mut self, number: u32, matched: bool, settled: bool, overloaded: bool) {
         self.judged = number;
+        self.sound += u32::from(!overloaded);
         if !matched {
             self.last_bad = number;
             self.bad += 1;
@@ -87,7 +92,7 @@ mod tests {
             pace.launched += 1;
         }
         assert_eq!(pace.launched, 4);
-        pace.judge(1, false, false);
+        pace.judge(1, false, false, false);
         assert!(pace.wants_another(zero), "the count begins anew behind a round that did not match");
         pace.launched += 1;
         assert!(!pace.wants_another(zero));
@@ -98,10 +103,13 @@ mod tests {
         let (mut pace, zero, deadline) = (pace(), Instant::now(), Duration::from_secs(30));
         tokio::time::advance(deadline).await;
         assert!(!pace.overdue(zero, deadline));
-        pace.judge(9, false, false);
+        (1..=9).for_each(|round| pace.judge(round, false, false, round % 2 == 0));
+        assert!(!pace.overdue(zero, deadline), "rounds of an overloaded machine do not count");
+        (10..=13).for_each(|round| pace.judge(round, false, false, false));
         assert!(pace.overdue(zero, deadline));
-        pace.judge(1, false, false);
+        let mut pace = self::pace();
         tokio::time::advance(deadline * PATIENCE).await;
+        pace.judge(1, false, false, true);
         assert!(pace.overdue(zero, deadline), "but not for ever");
     }
 
@@ -109,7 +117,7 @@ mod tests {
     fn what_does_not_settle_is_probed_ever_more_slowly() {
         let mut pace = pace();
         let first = pace.interval();
-        (1..=100).for_each(|round| pace.judge(round, false, false));
+        (1..=100).for_each(|round| pace.judge(round, false, false, false));
         assert_eq!((first, pace.interval()), (Options::default().round_interval, SLOWEST));
     }
 }

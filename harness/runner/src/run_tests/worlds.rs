@@ -72,8 +72,8 @@ async fn worlds_are_shared_unless_exclusive_and_live_side_by_side() {
     let log = ran.log.lock().unwrap();
     assert_eq!(log.provisioned.len(), 14);
     assert_eq!(log.removed.len(), 14);
-    assert!(log.most_alive <= 6 && log.most_alive > 3, "{}", log.most_alive);
-    assert!(ran.took < Duration::from_secs(18), "{:?}", ran.took);
+    assert_eq!(log.most_alive, Options::default().worlds_alive);
+    assert!(ran.took < Duration::from_secs(30), "{:?}", ran.took);
 }
 
 #[rstest]

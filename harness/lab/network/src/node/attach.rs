@@ -7,6 +7,7 @@ use udn_lab_sys::offload;
 use udn_lab_sys::pod::Sandbox;
 
 use super::NodeSide;
+use super::answers;
 use super::links::{Links, everything};
 use super::sync::Sync;
 use super::vswitch::BridgePort;
@@ -57,7 +58,7 @@ pub(crate) async fn attach(
         Ok(())
     };
     tokio::try_join!(plugged, configure(&sandbox.netns, attachments))?;
-    Ok(())
+    answers::wait(&sandbox.netns, attachments).await
 }
 
 /// Takes the sandbox's interfaces away.

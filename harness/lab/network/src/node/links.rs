@@ -12,7 +12,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Cac
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
-use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -208,6 +208,29 @@ impl Links {
         // Already away after a restart.
         let _ = self.handle.rule().del(first).execute().await;
         Ok(())
+    }
+
+    /// Neighbours whose link-layer addresses are known.
+    pub(crate) async fn neighbours(&self) -> Result<Vec<IpAddr>, Error> {
+        let mut known = Vec::new();
+        let mut all = self.handle.neighbours().get().execute();
+        while let Some(neighbour) = all.try_next().await.map_err(self.failed("list neighbours"))? {
+            let resolved = matches!(
+                neighbour.header.state,
+                NeighbourState::Reachable
+                    | NeighbourState::Stale
+                    | NeighbourState::Delay
+                    | NeighbourState::Probe
+                    | NeighbourState::Permanent
+            );
+            let address = neighbour.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+                _ => None,
+            });
+            known.extend(address.filter(|_| resolved));
+        }
+        Ok(known)
     }
 
     pub(crate) async fn add_neighbour(&self, index: u32, address: IpAddr, mac: Mac) -> Result<(), Error> {

@@ -5,8 +5,10 @@
 //! * [`links`]: interfaces, addresses and routes by netlink
 //! * [`setup`]: the management port and routes of a node
 //! * [`attach`]: a pod's interfaces
+//! * [`answers`]: whether they are connected
 //! * [`sync`]: waiting until all chassis have what the northbound database says
 
+pub(crate) mod answers;
 pub(crate) mod attach;
 pub(crate) mod flows;
 pub(crate) mod links;
