@@ -76,8 +76,8 @@ impl Sightings {
 
     /// Forgets what an earlier shot with the same source port and destination left behind.
     pub(crate) fn about_to_send(&mut self, lookout: &Lookout, shot: &Shot) {
-        if let (Some(port), Some(source_port), Some(seen)) =
-            (lookout.port, shot.source_port, self.seen.get_mut(&lookout.at))
+        if let (Transport::Tcp, Some(port), Some(source_port), Some(seen)) =
+            (shot.transport, lookout.port, shot.source_port, self.seen.get_mut(&lookout.at))
         {
             seen.syns.remove(&(port, source_port));
         }

@@ -17,12 +17,19 @@ pub(crate) struct Ports {
     seed: u64,
     nonces: AtomicU64,
     ports: AtomicU64,
+    datagrams: AtomicU64,
     echoes: AtomicU64,
 }
 
 impl Ports {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, nonces: AtomicU64::new(0), ports: AtomicU64::new(0), echoes: AtomicU64::new(0) }
+        Self {
+            seed,
+            nonces: AtomicU64::new(0),
+            ports: AtomicU64::new(0),
+            datagrams: AtomicU64::new(0),
+            echoes: AtomicU64::new(0),
+        }
     }
 
     /// A number that no other probe of the run carries.
@@ -36,9 +43,19 @@ impl Ports {
         u16::try_from(self.seed.wrapping_add(self.echoes.fetch_add(1, Ordering::Relaxed)) & 0xffff).unwrap_or_default()
     }
 
-    /// A source port that no other probe of the last moments has.
+    /// A source port that no other TCP probe of the last moments has.
     pub(crate) fn port(&self) -> u16 {
-        let n = (self.seed % COUNT + self.ports.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        self.nth(self.ports.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A source port that no other UDP probe of the last moments has: with an earlier one's, a connection tracker would take
+    /// it for more of that conversation, and let it pass where nothing new may.
+    pub(crate) fn datagram_port(&self) -> u16 {
+        self.nth(self.datagrams.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn nth(&self, n: u64) -> u16 {
+        let n = (self.seed % COUNT + n % COUNT) % COUNT;
         let [(first, last), (second, end)] = RANGES;
         // Both fit: `n` is below the number of ports.
         let n = u16::try_from(n).unwrap_or_default();

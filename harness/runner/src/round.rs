@@ -157,8 +157,9 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
         port: resolved.port,
         source_port: match resolved.transport {
             Transport::Tcp => Some(ports.port()),
+            Transport::Udp => Some(ports.datagram_port()),
             Transport::Icmp => Some(ports.echo()),
-            Transport::Udp | Transport::Sctp => None,
+            Transport::Sctp => None,
         },
         timeout,
         introduces: resolved.introduces(),
