@@ -127,7 +127,8 @@ const fn judged(cell: &Cell) -> &'static str {
         }
         Expectation::Dropped => "as closed, and every attempt must time out",
         Expectation::Rejected => {
-            "as closed, and every attempt must be refused, reset or answered by the ICMP that the rule names"
+            "passes when every attempt is refused (a reset to a SYN, a port-unreachable to a datagram) or reset, and in the same round \
+             the vantage point reached something over the same transport and family"
         }
         Expectation::Holds => "passes when what is found is what the rule promises, in consecutive rounds",
     }

@@ -7,7 +7,7 @@ use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, ProbeAssertion, 
 use udn_model::words::{Family, Transport};
 use udn_model::world::{NetworkId, OPEN_PORTS_ANNOTATION, PodRef};
 
-use crate::phases::{among_pods, claim, everything, phase, pod, rules, steady};
+use crate::phases::{among_pods, claim, everything, full, phase, pod, rules, steady};
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
@@ -36,11 +36,6 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
 pub(crate) fn tenants(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {
     let networks = format!("networks/{layer}.yaml");
     fixtures.world(layer, &["networks/namespaces.yaml", &networks, "services/tenants.yaml", "workloads/tenants.yaml"])
-}
-
-fn full(name: &str, title: &str, world: WorldSpec, matrix: FullMatrix) -> Scenario {
-    let phases = steady(vec![Assertion::Full(matrix)]);
-    Scenario { name: name.into(), title: title.into(), world, exclusive: false, phases }
 }
 
 /// The workshop's own checks, IPv4 as there, in its order.

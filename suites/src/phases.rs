@@ -2,7 +2,9 @@
 
 use udn_model::cell::{Claim, ObjectRef};
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Targets};
+use udn_model::scenario::{
+    Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
+};
 use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
 
@@ -28,6 +30,12 @@ pub(crate) fn phase(name: &str, actions: Vec<Action>, matrix: Vec<Assertion>) ->
 /// The first phase of most scenarios: the world as it was provisioned.
 pub(crate) fn steady(matrix: Vec<Assertion>) -> Vec<Phase> {
     vec![phase("steady", Vec::new(), matrix)]
+}
+
+/// A scenario of one full matrix in a world that it leaves as it is.
+pub(crate) fn full(name: &str, title: &str, world: WorldSpec, matrix: FullMatrix) -> Scenario {
+    let phases = steady(vec![Assertion::Full(matrix)]);
+    Scenario { name: name.into(), title: title.into(), world, exclusive: false, phases }
 }
 
 /// Every vantage point, nodes and the external client included, to every target, all transports, both families.

@@ -3,10 +3,10 @@
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::ObjectRef;
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario, Suite};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario, Suite, Targets};
 use udn_model::words::Transport;
 
-use crate::phases::{among_pods, phase, rules};
+use crate::phases::{among_pods, everything, phase, rules};
 
 /// What is probed: the ports that policies speak of, and what they do not name.
 const PORTS: [(Transport, Option<u16>); 4] =
@@ -25,13 +25,14 @@ fn inside(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
         Action::DeleteAndWait(ObjectRef::namespaced("networking.k8s.io/v1", "NetworkPolicy", namespace, name))
     };
     let all = || vec![Assertion::Full(matrix())];
+    let all_and_outside = || vec![Assertion::Full(matrix()), Assertion::Full(outside())];
     let gone = vec![remove("yellow", "web"), remove("red", "databases"), remove("blue", "outwards")];
     let phases = vec![
         phase("before", Vec::new(), all()),
         phase("ingress-denied", apply("policies/deny-ingress.yaml")?, all()),
         phase("ingress-allowed", apply("policies/allow-ingress.yaml")?, all()),
-        phase("egress-denied", apply("policies/deny-egress.yaml")?, all()),
-        phase("egress-allowed", apply("policies/allow-egress.yaml")?, all()),
+        phase("egress-denied", apply("policies/deny-egress.yaml")?, all_and_outside()),
+        phase("egress-allowed", apply("policies/allow-egress.yaml")?, all_and_outside()),
         Phase { open_as: Some(RuleName::new("policy/removal")), ..phase("removed", gone, all()) },
     ];
     let networks = format!("networks/policy-{layer}.yaml");
@@ -57,5 +58,15 @@ fn matrix() -> FullMatrix {
             "policy/no-cross-network",
         ]),
         ..among_pods()
+    }
+}
+
+/// What is outside of the network is cut by an egress policy as well, the API server included.
+fn outside() -> FullMatrix {
+    FullMatrix {
+        targets: Targets::Outside,
+        rules: rules(&["policy/deny-egress", "policy/allow-rules"]),
+        ports: vec![(Transport::Tcp, Some(8080)), (Transport::Udp, Some(8080))],
+        ..everything()
     }
 }

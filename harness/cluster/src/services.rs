@@ -87,12 +87,7 @@ fn of(service: &Value) -> ServiceAddresses {
         list.as_array().into_iter().flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
     };
     let node_port = |port: &Value| {
-        let transport = match port["protocol"].as_str() {
-            None | Some("TCP") => Transport::Tcp,
-            Some("UDP") => Transport::Udp,
-            Some("SCTP") => Transport::Sctp,
-            Some(_) => return None,
-        };
+        let transport = Transport::of_protocol(port["protocol"].as_str())?;
         let number = |field: &str| port[field].as_u64().and_then(|number| u16::try_from(number).ok());
         Some(((transport, number("port")?), number("nodePort").filter(|number| *number > 0)?))
     };

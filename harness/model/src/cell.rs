@@ -345,7 +345,7 @@ pub enum Expectation {
     Closed,
     /// Must be dropped: every attempt times out.
     Dropped,
-    /// Must be rejected: refused, reset, or the ICMP that the rule names.
+    /// Must be rejected: refused (a reset to a SYN, a port-unreachable to a datagram) or reset.
     Rejected,
     /// A fact or an object's claim holds.
     Holds,

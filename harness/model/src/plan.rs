@@ -263,7 +263,7 @@ fn is_control(cell: &Cell) -> bool {
 }
 
 /// Whether an open `control` shows that the vantage point of `cell` works: it reaches something over the same transport and
-/// family, not itself; or somebody else reaches it, for what may send nothing can still answer.
+/// family, not itself. Where a policy may let it send nothing, it is enough that somebody else reaches it: it answers.
 #[must_use]
 pub fn controls_vantage(control: &Cell, cell: &Cell) -> bool {
     match (&control.check, &cell.check) {
@@ -271,7 +271,8 @@ pub fn controls_vantage(control: &Cell, cell: &Cell) -> bool {
             Check::Probe { from: f1, to, transport: t1, family: v1, placement, .. },
             Check::Probe { from: f2, transport: t2, family: v2, .. },
         ) => {
-            let answers = matches!((to, f2), (Target::Pod { pod: to, .. }, VantagePoint::Pod(from)) if to == from);
+            let answers = cell.rule.is_policy()
+                && matches!((to, f2), (Target::Pod { pod: to, .. }, VantagePoint::Pod(from)) if to == from);
             (f1 == f2 || answers) && t1 == t2 && v1 == v2 && *placement != Placement::Itself
         }
         _ => false,

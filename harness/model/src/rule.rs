@@ -85,6 +85,12 @@ impl RuleName {
             || matches!(self.0.as_str(), "services/cluster-ip-foreign" | "services/cluster-ip-default")
     }
 
+    /// Whether the rule is about policies, which may leave a vantage point nobody to send to.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        self.0.starts_with("policy/")
+    }
+
     /// Whether cells of this rule exist only as controls of others.
     #[must_use]
     pub fn is_control(&self) -> bool {
@@ -158,7 +164,7 @@ rules! {
         "Requested static addresses and MACs are honoured; a duplicate is refused with an event."
 
     "services/cluster-ip-own" [Workshop, Tested] "SVC-01..03, BGP-27, WKS-09, WKS-10":
-        "A UDN's ClusterIP is reached from that UDN, from any node; every backend gets a share, and a backend reaches itself through it."
+        "A UDN's ClusterIP is reached from that UDN, from any node; only its backends answer, and a backend reaches itself through it."
     "services/cluster-ip-foreign" [Workshop, Tested, TestedAdvertised] "SVC-01..03, BGP-26, BGP-31, WKS-11":
         "A UDN's ClusterIP is not reached from another UDN, from the default network or from a node."
     "services/cluster-ip-default" [Tested, Workshop, TestedAdvertised] "BGP-28":
@@ -168,18 +174,18 @@ rules! {
     "services/node-port-default" [Tested, TestedAdvertised] "BGP-36, BGP-37":
         "A default-network NodePort is reached from outside, and from a UDN pod through other nodes but not through its own."
     "services/load-balancer" [Workshop, Tested, Documented] "SVC-01..03, WKS-14, WKS-15; documents say open and upstream's tests closed from other networks: measured, it depends on the announcing node":
-        "A UDN's load-balancer address and ExternalIP are reached from the same UDN and from outside; from other networks as through the node that announces them: yes, except from pods on that node."
+        "A UDN's load-balancer address is reached from the same UDN and from outside; from other networks as through the node that announces it: yes, except from pods on that node."
     "services/traffic-policy-local" [Inferred] "BGP-45..52 for advertised networks":
         "externalTrafficPolicy Local keeps the client's source address and answers only where a backend runs, rejecting elsewhere (inside the own network the own node answers anyway); internalTrafficPolicy Local likewise inside."
     "services/variants" [Inferred] "":
-        "Named ports, several ports, UDP and TCP on one number, ExternalIPs and ClientIP affinity work; a service without endpoints is rejected, inside and by NodePort from outside."
+        "A service without endpoints is rejected, by its ClusterIP inside its network and by its NodePorts, from outside too."
     "services/default-untouched" [Inferred] "":
         "Pods and nodes of the default network reach default-network services by every address: user defined networks take nothing from them."
 
     "policy/deny-ingress" [Tested] "POL-01..03":
         "Deny-all ingress cuts every path to the selected pods on their network addresses, and only those."
     "policy/deny-egress" [Inferred] "":
-        "Deny-all egress cuts every path from the selected pods, DNS and the API server included unless allowed."
+        "Deny-all egress cuts every path from the selected pods, to pods, hosts, the outside and the API server."
     "policy/allow-rules" [Tested, Inferred] "POL-06, POL-07, WKS-20":
         "Allow rules by podSelector, namespaceSelector, ipBlock with except, port, named port, port range and protocol do exactly what they say."
     "policy/no-cross-network" [Workshop] "WKS-20, POL-X-01":
@@ -187,12 +193,14 @@ rules! {
     "policy/removal" [Inferred] "":
         "Removing a policy restores what it cut; the time to enforce and to restore is measured."
 
+    "egress/default-untouched" [Inferred] "":
+        "Default-network pods reach an external server, hosts and the API server as ever: user defined networks take nothing from them."
     "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
         "A UDN pod reaches an external server; the server sees the address of the pod's node."
     "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":
         "A UDN pod reaches host ports of other nodes, which see its node's address, but not of its own node."
     "egress/api-server-and-dns" [Workshop, Tested] "WKS-16, BGP-29, BGP-30":
-        "The API server and the cluster's DNS are reached from every UDN, by name and by ClusterIP."
+        "The API server's ClusterIP is reached from every UDN."
 
     "objects/conditions" [Tested, Workshop] "LIFE-04, LIFE-09":
         "UDN and CUDN conditions say created and allocated, naming namespaces."

@@ -39,6 +39,17 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// What Kubernetes calls a protocol: `TCP` where nothing is said; `None` for what is no protocol of ports.
+    #[must_use]
+    pub fn of_protocol(protocol: Option<&str>) -> Option<Self> {
+        match protocol {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+
     /// Whether a port belongs to a probe of this transport.
     #[must_use]
     pub const fn has_ports(self) -> bool {

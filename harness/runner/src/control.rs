@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use udn_model::cell::{CellId, Target, VantagePoint};
+use udn_model::rule::RuleName;
 use udn_model::words::{Family, Transport};
 
 use crate::judge::Wanted;
@@ -15,7 +16,7 @@ type Listener = (Target, Transport, Option<u16>, Family);
 #[derive(Debug, Default)]
 pub(crate) struct Controls<'a> {
     vantage: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
-    /// Pods that somebody else reached: what may send nothing can still answer, and its answer shows that it works.
+    /// Pods that somebody else reached: what a policy lets send nothing can still answer, and that shows that it works.
     answers: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
     listener: HashMap<Listener, &'a CellId>,
     /// The same, whichever of the pod's addresses was reached: its listeners listen on all of them.
@@ -57,16 +58,17 @@ impl<'a> Controls<'a> {
         }
     }
 
-    /// The controls of a negative cell.
+    /// The controls of a negative cell of this rule.
     ///
     /// # Errors
     /// Which control is missing.
-    pub(crate) fn find(&self, resolved: &Resolved) -> Result<Found, String> {
+    pub(crate) fn find(&self, rule: &RuleName, resolved: &Resolved) -> Result<Found, String> {
         let wire = format!("{}/{}", resolved.transport, resolved.family);
         let key = (resolved.from.clone(), resolved.transport, resolved.family);
-        let vantage = self.vantage.get(&key).or_else(|| self.answers.get(&key)).ok_or_else(|| {
-            format!("in the same round {} reached nobody else over {wire}, and nobody reached it", resolved.from)
-        })?;
+        let answers = || self.answers.get(&key).filter(|_| rule.is_policy());
+        let vantage = self.vantage.get(&key).or_else(answers);
+        let vantage =
+            vantage.ok_or_else(|| format!("in the same round {} reached nobody else over {wire}", resolved.from))?;
         let vantage = (*vantage).clone();
         // A rejection is an answer of its own: it needs nobody who listens.
         if resolved.wanted == Wanted::Rejected {
@@ -115,6 +117,28 @@ mod tests {
         }
     }
 
+    fn isolation() -> RuleName {
+        RuleName::new("isolation/other-network-closed")
+    }
+
+    #[test]
+    fn an_answer_is_a_control_where_a_policy_may_forbid_to_send_and_only_there() {
+        let (one, two) = (CellId("1".into()), CellId("2".into()));
+        let denied = resolved("a", None, Transport::Tcp, Some(8080));
+        let mut controls = Controls::default();
+        let listens = resolved("victim", Some(target("victim", AddressOn::Primary)), Transport::Tcp, Some(8080));
+        controls.add(&one, &listens);
+        let policy = RuleName::new("policy/deny-egress");
+        assert!(controls.find(&policy, &denied).is_err(), "nobody reached it");
+        let reached = resolved("b", Some(target("a", AddressOn::Primary)), Transport::Tcp, Some(9090));
+        controls.add(&two, &reached);
+        assert_eq!(
+            controls.find(&policy, &denied).unwrap(),
+            Found { vantage: two.clone(), listener: Some(one.clone()) }
+        );
+        assert!(controls.find(&isolation(), &denied).is_err(), "isolation needs the stricter one");
+    }
+
     #[test]
     fn both_controls_are_needed() {
         use Transport::{Tcp, Udp};
@@ -123,27 +147,32 @@ mod tests {
             (CellId("1".into()), CellId("2".into()), CellId("3".into()), CellId("4".into()), CellId("5".into()));
 
         let mut controls = Controls::default();
-        assert!(controls.find(&denied).unwrap_err().contains("ns.a reached nobody else over tcp/v4"));
+        assert!(controls.find(&isolation(), &denied).unwrap_err().contains("ns.a reached nobody else over tcp/v4"));
 
         let itself = resolved("a", Some(target("a", AddressOn::Primary)), Tcp, Some(8080));
         controls.add(&one, &itself);
-        assert!(controls.find(&denied).is_err(), "reaching itself says nothing of the way out");
+        assert!(controls.find(&isolation(), &denied).is_err(), "reaching itself says nothing of the way out");
 
         let other_transport = resolved("a", Some(target("b", AddressOn::Primary)), Udp, Some(8080));
         controls.add(&two, &other_transport);
-        assert!(controls.find(&denied).is_err(), "udp says nothing of tcp");
+        assert!(controls.find(&isolation(), &denied).is_err(), "udp says nothing of tcp");
 
         let way_out = resolved("a", Some(target("b", AddressOn::Primary)), Tcp, Some(9090));
         controls.add(&three, &way_out);
-        assert!(controls.find(&denied).unwrap_err().contains("nobody reached ns.victim@primary port 8080"));
+        assert!(
+            controls.find(&isolation(), &denied).unwrap_err().contains("nobody reached ns.victim@primary port 8080")
+        );
 
         let other_port = resolved("victim", Some(target("victim", AddressOn::Primary)), Tcp, Some(9090));
         controls.add(&four, &other_port);
-        assert!(controls.find(&denied).is_err(), "another port is another listener");
+        assert!(controls.find(&isolation(), &denied).is_err(), "another port is another listener");
 
         let listener = resolved("victim", Some(target("victim", AddressOn::Primary)), Tcp, Some(8080));
         controls.add(&five, &listener);
-        assert_eq!(controls.find(&denied).unwrap(), Found { vantage: three.clone(), listener: Some(five) });
+        assert_eq!(
+            controls.find(&isolation(), &denied).unwrap(),
+            Found { vantage: three.clone(), listener: Some(five) }
+        );
     }
 
     #[test]
@@ -154,13 +183,13 @@ mod tests {
         denied.target = target("victim", AddressOn::Default);
         let mut controls = Controls::default();
         controls.add(&id, &entitled);
-        assert!(controls.find(&denied).is_ok());
+        assert!(controls.find(&isolation(), &denied).is_ok());
         denied.target = target("another", AddressOn::Default);
-        assert!(controls.find(&denied).is_err());
+        assert!(controls.find(&isolation(), &denied).is_err());
         // A rejection shows that somebody is there; a vantage point that works is still needed.
         denied.wanted = Wanted::Rejected;
-        assert_eq!(controls.find(&denied).unwrap(), Found { vantage: id.clone(), listener: None });
+        assert_eq!(controls.find(&isolation(), &denied).unwrap(), Found { vantage: id.clone(), listener: None });
         denied.from = VantagePoint::External;
-        assert!(controls.find(&denied).is_err());
+        assert!(controls.find(&isolation(), &denied).is_err());
     }
 }

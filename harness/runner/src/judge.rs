@@ -21,7 +21,7 @@ pub enum Wanted {
     Closed,
     /// Every attempt must time out.
     Dropped,
-    /// Refused, reset, or told by ICMP.
+    /// Refused or reset.
     Rejected,
     /// A fact or claim must hold.
     Holds,
@@ -203,8 +203,9 @@ fn rejected(outcome: &Outcome) -> Judged {
         Outcome::Open { peer, .. } => {
             Judged::Violation(format!("open: answered by {}", peer.as_deref().unwrap_or("somebody")))
         }
-        // Without the sender of an ICMP message it is the vantage point's own kernel that gave up.
-        Outcome::Refused | Outcome::Reset | Outcome::Unreachable { by: Some(_), .. } => Judged::Match,
+        // No rule names another ICMP than port-unreachable, which is a refusal: "host unreachable" says that nobody is there
+        // to reject anything.
+        Outcome::Refused | Outcome::Reset => Judged::Match,
         other => Judged::Mismatch(format!("must be rejected, but: {other}")),
     }
 }
@@ -295,7 +296,7 @@ mod tests {
     #[case::timeout(Outcome::TimedOut, QUIET, "match", "match", "mismatch")]
     #[case::refused(Outcome::Refused, QUIET, "match", "mismatch", "match")]
     #[case::reset(Outcome::Reset, QUIET, "match", "mismatch", "match")]
-    #[case::router_says(unreachable(Some("10.0.0.1")), QUIET, "match", "mismatch", "match")]
+    #[case::router_says(unreachable(Some("10.0.0.1")), QUIET, "match", "mismatch", "mismatch")]
     #[case::own_kernel(unreachable(None), QUIET, "match", "mismatch", "mismatch")]
     #[case::no_route(Outcome::NoRoute, QUIET, "match", "mismatch", "mismatch")]
     #[case::open(open(Some("blue/a")), ARRIVED, "violation", "violation", "violation")]

@@ -17,6 +17,7 @@ use udn_model::cell::{Cell, Target};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::observation::{Evidence, Outcome};
 use udn_model::plan::PlannedPhase;
+use udn_model::rule::RuleName;
 use udn_model::scenario::Probing;
 use udn_model::verdict::{Counts, Verdict};
 use udn_model::world::World as Declared;
@@ -340,7 +341,7 @@ impl<'a> Phase<'a> {
                 evidence.probe = Some(resolved.told());
                 evidence.witness = far.witness().or(evidence.witness);
                 if resolved.wanted.is_negative() && meaning == Meaning::Judged(Judged::Match) {
-                    meaning = controlled(&controls, resolved, evidence);
+                    meaning = controlled(&controls, &self.cells[cell].rule, resolved, evidence);
                 }
             }
             let observation = Observation { at_ms, outcome, arrived: far.arrived(), meaning };
@@ -391,8 +392,8 @@ impl<'a> Phase<'a> {
     }
 }
 
-fn controlled(controls: &Controls<'_>, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
-    match controls.find(resolved) {
+fn controlled(controls: &Controls<'_>, rule: &RuleName, resolved: &Resolved, evidence: &mut Evidence) -> Meaning {
+    match controls.find(rule, resolved) {
         Ok(found) => {
             evidence.vantage_control = Some(found.vantage.to_string());
             evidence.listener_control = found.listener.map(|listener| listener.to_string());

@@ -6,7 +6,7 @@ use crate::rule::RuleName;
 use crate::words::Transport;
 use crate::world::{Pod, World};
 
-const UNTOUCHED: &str = "isolation/default-network-open";
+const UNTOUCHED: &str = "egress/default-untouched";
 const CONTROL: &str = "control/vantage-point-works";
 
 /// To the server outside of the cluster.

@@ -90,14 +90,20 @@ pub(super) fn apply(
     }
 }
 
-/// A closed cell that a policy would have open, if peers were not evaluated inside the network.
+/// What is closed between networks in any case, under the name of the policy that has a say in it: one that cuts the way
+/// out of the source's own network as well, or one that would have it open if peers were not evaluated inside the network.
 fn crossing(world: &World, source: Option<&Pod>, to: &Target, wire: Wire, expected: Expected) -> Expected {
-    let (Some(source), Target::Pod { pod, .. }) = (source, to) else { return expected };
+    let (Some(source), Target::Pod { pod, on: AddressOn::Primary }) = (source, to) else { return expected };
     let Some(target) = world.pod(pod) else { return expected };
-    let across = source.primary != target.primary && !expected.rule.as_str().starts_with("addressing/");
-    let named = out_of(world, Some(source), End::Pod(target), wire) == Say::Allow
-        || ingress(world, target, End::Pod(source), wire) == Say::Allow;
-    if across && named { Expected { rule: RuleName::new(NO_CROSS), ..expected } } else { expected }
+    let out = out_of(world, Some(source), End::Pod(target), wire);
+    let named = out == Say::Allow || ingress(world, target, End::Pod(source), wire) == Say::Allow;
+    let rule = match out {
+        Say::Deny => DENY_EGRESS,
+        Say::NotAllowed => ALLOW,
+        _ if named && source.primary != target.primary => NO_CROSS,
+        _ => return expected,
+    };
+    Expected { rule: RuleName::new(rule), ..expected }
 }
 
 fn decide(out: Say, into: Say, expected: Expected) -> Result<Expected, Undefined> {

@@ -115,19 +115,19 @@ proptest! {
 
     #[test]
     fn an_open_cell_has_a_rule_that_opens_it(tenants in tenants()) {
-        const OPENING: [&str; 15] = [
+        const OPENING: [&str; 17] = [
             "isolation/same-network-open", "isolation/cluster-network-members", "isolation/overlap-coexists",
             "isolation/default-network-open", "isolation/open-default-ports", "control/listener-works",
             "control/vantage-point-works", "services/cluster-ip-own", "services/node-port",
             "services/node-port-default", "services/load-balancer", "services/traffic-policy-local",
-            "services/default-untouched", "egress/external", "egress/host-ports",
+            "services/default-untouched", "egress/external", "egress/host-ports", "egress/default-untouched",
+            "egress/api-server-and-dns",
         ];
         let world = World::from_manifests(&manifests(&tenants)).expect("generated");
         for (from, to, wire, _) in all(&world) {
             if let Ok(expected) = expect(&world, &from, &to, wire) {
                 prop_assert!(expected.rule.rule().is_some(), "{} is not in the table", expected.rule);
-                let open = matches!(expected.expectation, Expectation::Open { .. });
-                if open && to != Target::ApiServer {
+                if matches!(expected.expectation, Expectation::Open { .. }) {
                     prop_assert!(OPENING.contains(&expected.rule.as_str()), "{} opens {from} to {to}", expected.rule);
                 }
             }

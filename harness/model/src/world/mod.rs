@@ -304,6 +304,13 @@ fn text<'a>(manifest: &'a Value, pointer: &str) -> Result<&'a str, WorldError> {
     })
 }
 
+/// The protocol of a port's entry.
+fn transport(manifest: &Value, port: &Value) -> Result<Transport, WorldError> {
+    let protocol = port["protocol"].as_str();
+    Transport::of_protocol(protocol)
+        .ok_or_else(|| problem(manifest, format!("protocol {} is not TCP, UDP or SCTP", protocol.unwrap_or_default())))
+}
+
 fn string_map(value: &Value) -> BTreeMap<String, String> {
     let entries = value.as_object().into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()

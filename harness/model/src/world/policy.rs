@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::selector::Selector;
-use super::{WorldError, problem, text};
+use super::{WorldError, problem, text, transport};
 use crate::words::Transport;
 
 /// A `NetworkPolicy` of `networking.k8s.io/v1`.
@@ -166,12 +166,7 @@ fn rule(manifest: &Value, entry: &Value, peers: &str) -> Result<PolicyRule, Worl
         });
     }
     for port in entry["ports"].as_array().into_iter().flatten() {
-        let transport = match port["protocol"].as_str() {
-            None | Some("TCP") => Transport::Tcp,
-            Some("UDP") => Transport::Udp,
-            Some("SCTP") => Transport::Sctp,
-            Some(other) => return Err(problem(manifest, format!("protocol {other} is not TCP, UDP or SCTP"))),
-        };
+        let transport = transport(manifest, port)?;
         let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
         let ports = match &port["port"] {
             Value::Null => None,

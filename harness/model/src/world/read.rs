@@ -4,7 +4,7 @@ use super::selector::Selector;
 use super::{
     Attachment, BTreeMap, DEFAULT_NETWORK_ANNOTATION, IpNet, NETWORKS_ANNOTATION, NODE_LABEL, Network, NetworkId,
     OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, Requested, Role, Subnet, Topology, Transport, Value, World,
-    WorldError, problem, string_map, text,
+    WorldError, problem, string_map, text, transport,
 };
 
 pub(super) fn udn(manifest: &Value) -> Result<Network, WorldError> {
@@ -82,14 +82,7 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
     let probe = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER);
     let probe = probe.ok_or_else(|| problem(manifest, format!("needs a container named {PROBE_CONTAINER}")))?;
     for port in probe["ports"].as_array().into_iter().flatten() {
-        let transport = match port["protocol"].as_str() {
-            None | Some("TCP") => Transport::Tcp,
-            Some("UDP") => Transport::Udp,
-            Some("SCTP") => Transport::Sctp,
-            Some(other) => {
-                return Err(problem(manifest, format!("protocol {other} is not TCP, UDP or SCTP")));
-            }
-        };
+        let transport = transport(manifest, port)?;
         let number = port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
         let number = number.ok_or_else(|| problem(manifest, "containerPort must be a port number"))?;
         listens.push((transport, number));

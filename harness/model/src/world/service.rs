@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Pod, World, WorldError, problem, string_map, text};
+use super::{Pod, World, WorldError, problem, string_map, text, transport};
 use crate::words::{Family, Transport};
 
 /// A service by the names of its world.
@@ -62,15 +62,11 @@ pub struct Service {
     pub external_local: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
-    /// `sessionAffinity: ClientIP`.
-    pub sticky: bool,
 }
 
 /// A port of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Its name, where it has one.
-    pub name: Option<String>,
     /// What it speaks.
     pub transport: Transport,
     /// Under which number clients reach it.
@@ -162,18 +158,12 @@ pub(super) fn read(manifest: &Value) -> Result<Service, WorldError> {
         external_ips,
         external_local: spec["externalTrafficPolicy"] == "Local",
         internal_local: spec["internalTrafficPolicy"] == "Local",
-        sticky: spec["sessionAffinity"] == "ClientIP",
     })
 }
 
 fn port(manifest: &Value, entry: &Value) -> Result<ServicePort, WorldError> {
     let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    let transport = match entry["protocol"].as_str() {
-        None | Some("TCP") => Transport::Tcp,
-        Some("UDP") => Transport::Udp,
-        Some("SCTP") => Transport::Sctp,
-        Some(other) => return Err(problem(manifest, format!("protocol {other} is not TCP, UDP or SCTP"))),
-    };
+    let transport = transport(manifest, entry)?;
     let port = number(&entry["port"]).ok_or_else(|| problem(manifest, "port must be a port number"))?;
     let target = match &entry["targetPort"] {
         Value::Null => TargetPort::Number(port),
@@ -182,5 +172,5 @@ fn port(manifest: &Value, entry: &Value) -> Result<ServicePort, WorldError> {
             number(other).ok_or_else(|| problem(manifest, "targetPort must be a port number or a port's name"))?,
         ),
     };
-    Ok(ServicePort { name: entry["name"].as_str().map(str::to_owned), transport, port, target })
+    Ok(ServicePort { transport, port, target })
 }
