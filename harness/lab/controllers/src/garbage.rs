@@ -20,8 +20,8 @@ use crate::queue::{Queue, drive};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
-/// A reference to a kind that does not exist may start to make sense.
-const UNKNOWN_KIND: Duration = Duration::from_secs(30);
+/// When to look again at an owner that no watch shows (its kind may be too new for that): its end would wake nobody.
+const UNWATCHED: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Garbage {
@@ -116,15 +116,23 @@ impl Garbage {
             return Ok(None);
         }
         let mut owners = Vec::new();
+        let mut again = None;
         for reference in &item.owners {
-            match self.look_up(&item, reference).await? {
-                Some(owner) => owners.push((reference, owner)),
-                None => return Ok(Some(UNKNOWN_KIND)),
-            }
+            let owner = match self.watched(&item, reference) {
+                Some(owner) => owner,
+                None => {
+                    again = Some(UNWATCHED);
+                    match self.ask(&item, reference).await? {
+                        Some(owner) => owner,
+                        None => return Ok(again),
+                    }
+                }
+            };
+            owners.push((reference, owner));
         }
         let waiting = || self.inventory.dependents(&uid).iter().any(|d| blocks(d, &uid));
         match judge(&owners, waiting()) {
-            Verdict::Keep => {}
+            Verdict::Keep => return Ok(again),
             Verdict::Unlink(leaving) => {
                 self.patch(&kind, &item, |now| without_owners(now, &leaving)).await?;
             }
@@ -147,19 +155,21 @@ impl Garbage {
         self.kinds.borrow().get(id).cloned()
     }
 
-    /// How an owner stands; `None` if its kind is unknown.
-    async fn look_up(&self, item: &Item, reference: &OwnerReference) -> Result<Option<Owner>, Error> {
-        if let Some(owner) = self.inventory.get(&reference.uid) {
-            // A reference across namespaces points at nobody.
-            let reachable = owner.key.namespace.is_empty() || owner.key.namespace == item.key.namespace;
-            let waits = owner.deleting && owner.has_finalizer(FOREGROUND);
-            return Ok(Some(match (reachable, waits) {
-                (false, _) => Owner::Gone,
-                (true, true) => Owner::Waiting,
-                (true, false) => Owner::Present,
-            }));
-        }
-        // Not seen (yet): only the API server knows.
+    /// How an owner stands; `None` if no watch has shown it (yet).
+    fn watched(&self, item: &Item, reference: &OwnerReference) -> Option<Owner> {
+        let owner = self.inventory.get(&reference.uid)?;
+        // A reference across namespaces points at nobody.
+        let reachable = owner.key.namespace.is_empty() || owner.key.namespace == item.key.namespace;
+        let waits = owner.deleting && owner.has_finalizer(FOREGROUND);
+        Some(match (reachable, waits) {
+            (false, _) => Owner::Gone,
+            (true, true) => Owner::Waiting,
+            (true, false) => Owner::Present,
+        })
+    }
+
+    /// How an owner stands, by the API server; `None` if its kind is unknown.
+    async fn ask(&self, item: &Item, reference: &OwnerReference) -> Result<Option<Owner>, Error> {
         let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
         let kind = self
             .kinds

@@ -156,6 +156,20 @@ async fn kinds_defined_later_own_and_are_owned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn owners_of_a_kind_that_nobody_knew_are_looked_for_again() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<ConfigMap>(
+            "default",
+            json!({"metadata": {"name": "early", "ownerReferences": [
+            {"apiVersion": "test.example.com/v1", "kind": "Widget", "name": "never", "uid": "no-such-object"}]}}),
+        )
+        .await;
+    define_widgets(&cluster, "default").await;
+    gone::<ConfigMap>(&cluster, "default", "early").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_all_it_holds() {
     let cluster = Cluster::start().await;
     cluster.namespace("tenant").await;
