@@ -61,16 +61,11 @@ pub(crate) fn br_ex(node: &NodeSite) -> Vec<String> {
         "table=0,priority=230,icmp6,icmp_type=135,actions=output:eth0".into(),
         "table=0,priority=230,icmp6,icmp_type=136,actions=output:eth0".into(),
         format!(
-            "table=0,priority=400,in_port={},ip,actions=move:NXM_OF_ETH_SRC[0..15]->NXM_NX_REG0[0..15],\
-             output:NXM_NX_REG0[0..15]",
+            "table=0,priority=400,in_port={},dl_src=0a:58:00:00:00:00/ff:ff:ff:ff:00:00,actions=\
+             move:NXM_OF_ETH_SRC[0..15]->NXM_NX_REG0[0..15],output:NXM_NX_REG0[0..15]",
             AGAIN[1]
         ),
-        format!(
-            "table=0,priority=400,in_port={},ipv6,actions=move:NXM_OF_ETH_SRC[0..15]->NXM_NX_REG0[0..15],\
-             output:NXM_NX_REG0[0..15]",
-            AGAIN[1]
-        ),
-        // Whatever is flooded does not come back.
+        // Nothing else passes: a flooded frame has a MAC of somebody, and would leave by any port, again0 included, for ever.
         format!("table=0,priority=390,in_port={},actions=drop", AGAIN[0]),
         format!("table=0,priority=390,in_port={},actions=drop", AGAIN[1]),
         "table=0,priority=5,in_port=eth0,actions=LOCAL".into(),

@@ -1,8 +1,8 @@
 //! What must hold.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -67,6 +67,7 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         static_requests(&cluster).await.context("static requests"),
         lifecycle(&cluster, &pods).await.context("life cycle"),
         recreate(&cluster).await.context("recreate"),
+        nothing_circulates(&site).await.context("frames that were flooded"),
         policies::run(&cluster, &site, &pods).await.context("policies"),
     ] {
         match result {
@@ -76,6 +77,32 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
     }
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
+}
+
+/// What nodes flood (answers of neighbours) leaves the bridge once. A frame that finds its way back in circulates for ever,
+/// at tens of thousands a second, and takes a processor.
+async fn nothing_circulates(site: &Site) -> Result<()> {
+    let [asked, asking] = [&site.nodes[0], &site.nodes[1]];
+    // That node asks for its neighbour anew, and is answered.
+    asking.netns.run(|| {
+        let socket = UdpSocket::bind("[::]:0")?;
+        socket.send_to(b"who is there", SocketAddr::new(asked.ipv6.into(), 9))
+    })??;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for node in &site.nodes {
+        let before = passed_again(&node.netns)?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let frames = passed_again(&node.netns)? - before;
+        ensure!(frames < 1_000, "{}: {frames} frames came back within 500 ms, and nobody sends", node.name);
+    }
+    Ok(())
+}
+
+/// Frames that a node's br-ex has taken in once more, so far.
+fn passed_again(node: &Netns) -> Result<u64> {
+    let interfaces = node.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let again = interfaces.lines().find_map(|line| line.trim().strip_prefix("again1:")).context("no again1")?;
+    again.split_whitespace().nth(1).context("no count of frames")?.parse().context("frames of again1")
 }
 
 async fn networks(cluster: &Cluster) -> Result<()> {
