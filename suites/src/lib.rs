@@ -8,9 +8,11 @@ mod addressing;
 mod admission;
 mod egress;
 mod isolation;
+mod membership;
 mod objects;
 mod phases;
 mod policy;
+mod recreate;
 mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};

@@ -210,6 +210,10 @@ rules! {
         "The primary-network label cannot be added to or removed from a namespace; without it a primary UDN is not ready; with it but no network, pods wait."
     "objects/second-primary" [Tested] "LIFE-08, LIFE-17":
         "A second primary network in a namespace is refused."
+    "objects/membership" [Tested] "LIFE-09, LIFE-12..14":
+        "Namespaces join and leave a CUDN with their labels; the NetworkAttachmentDefinition follows, and so does who reaches whom."
+    "objects/recreate" [Workshop] "WKS-26":
+        "A network that is deleted and made again, pods and all, works again: its pods, the outside and the API server are reached."
     "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
         "Invalid objects are refused at admission with the reason, valid ones are accepted."
 
