@@ -39,8 +39,10 @@ pub struct Status {
     /// What is wrong with the lab itself; empty when it is sound. A run on a lab with problems says nothing about the network.
     pub problems: Vec<String>,
     /// Daemons that ended and are not started again: nothing more can be learnt from this lab.
+    #[serde(default)]
     pub lost: Vec<String>,
     /// Logs of the daemons that there are problems of, as named inside.
+    #[serde(default)]
     pub logs: Vec<PathBuf>,
 }
 

@@ -30,7 +30,7 @@ impl Ground {
     pub async fn look_after(&self) {
         loop {
             sleep(LOOK).await;
-            self.health();
+            let _ = self.health();
             self.mend();
         }
     }
