@@ -13,6 +13,7 @@ mod objects;
 mod phases;
 mod policy;
 mod recreate;
+mod restart;
 mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};

@@ -6,7 +6,7 @@ use udn_model::rule::RuleName;
 use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario};
 use udn_model::world::PodRef;
 
-use crate::phases::{claim, condition, cudn, everything, phase, pod};
+use crate::phases::{claim, condition, cudn, everything, phase, pod, rules};
 
 const RULE: &str = "objects/membership";
 /// The label that the network selects by.
@@ -33,7 +33,7 @@ fn scenario(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> 
     };
     let created = |namespaces: &[&str]| claim(RULE, &cudn("club"), condition("NetworkCreated", "True", namespaces));
     let before = vec![
-        Assertion::Full(everything()),
+        Assertion::Full(FullMatrix { rules: rules(&["isolation/same-network-open"]), ..everything() }),
         created(&["{first}"]),
         claim(RULE, &definition("first"), Claim::Exists),
         claim(RULE, &definition("second"), Claim::Gone),

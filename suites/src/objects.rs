@@ -7,7 +7,7 @@ use udn_model::world::PRIMARY_LABEL;
 
 use crate::isolation::tenants;
 use crate::phases::{claim, condition, cudn, phase, pod, steady, udn};
-use crate::{admission, membership, recreate};
+use crate::{admission, membership, recreate, restart};
 
 /// The finalizer that keeps a network while pods use it.
 const FINALIZER: &str = "k8s.ovn.org/user-defined-network-protection";
@@ -32,6 +32,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
     scenarios.push(namespace_label(fixtures)?);
     scenarios.extend(membership::scenarios(fixtures)?);
     scenarios.extend(recreate::scenarios(fixtures)?);
+    scenarios.push(restart::scenario(fixtures)?);
     scenarios.extend(admission::scenarios(fixtures)?);
     Ok(Suite { name: "objects", title: "what the objects say and when they go", scenarios })
 }

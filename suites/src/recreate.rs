@@ -34,19 +34,14 @@ fn scenario(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> 
             Assertion::Full(among),
         ]
     };
-    let again = |name: &str| Phase {
-        open_as: Some(RuleName::new(RULE)),
-        ..phase(name, vec![Action::Apply(networks.clone()), Action::Apply(pods.clone())], whole())
-    };
-    let gone = || vec![claim(RULE, &network, Claim::Gone), claim(RULE, &definition, Claim::Gone)];
-    let demolished = |name: &str| Phase { settle_within_s: GONE_WITHIN_S, ..phase(name, demolish.clone(), gone()) };
+    let gone = vec![claim(RULE, &network, Claim::Gone), claim(RULE, &definition, Claim::Gone)];
     let phases = vec![
         phase("before", Vec::new(), whole()),
-        demolished("deleted"),
-        again("made-again"),
-        // What a first deletion left behind shows after a second.
-        demolished("deleted-twice"),
-        again("made-twice"),
+        Phase { settle_within_s: GONE_WITHIN_S, ..phase("deleted", demolish, gone) },
+        Phase {
+            open_as: Some(RuleName::new(RULE)),
+            ..phase("made-again", vec![Action::Apply(networks), Action::Apply(pods)], whole())
+        },
     ];
     Ok(Scenario {
         name: format!("recreate-{layer}"),

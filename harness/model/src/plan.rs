@@ -39,6 +39,7 @@ impl Environment {
             Feature::Evpn,
             Feature::Vteps,
             Feature::NetworkConnects,
+            Feature::NodeComponentPods,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
     }
@@ -208,8 +209,8 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             Action::Label { object, key, value } => set(manifests, object, ("labels", key), value.as_deref()),
             // What is merely submitted is for the matrix to judge: it may well be refused.
             Action::Submit(_) => {}
-            // Nothing is done.
-            Action::TryCreate(_) | Action::TryChange(_) => {}
+            // Nothing is done, or to nothing that is declared.
+            Action::TryCreate(_) | Action::TryChange(_) | Action::RestartNodeComponent { .. } => {}
         }
     }
 }
@@ -465,7 +466,7 @@ impl Maker<'_> {
     fn probe(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
         let placement = oracle::placement(self.world, from, to);
         // What is forbidden from the first packet on is a promise of its own.
-        let from_first_packet = self.phase.probing == Probing::FromFirstPacket && expectation.is_negative();
+        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
         let rule = match &self.phase.open_as {
             _ if from_first_packet => RuleName::new("isolation/no-window"),
             Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
@@ -485,6 +486,9 @@ impl Maker<'_> {
         }
         if matches!(to, Target::Service { via: Exposure::LoadBalancer | Exposure::ExternalIp, .. }) {
             cell.0.requires.push(Feature::LoadBalancers);
+        }
+        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
+            cell.0.requires.push(Feature::NodeComponentPods);
         }
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
             cell.0.requires.push(Feature::MultiHoming);

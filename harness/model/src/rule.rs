@@ -142,7 +142,7 @@ rules! {
     "isolation/cluster-network-members" [Workshop, Tested] "WKS-07, POL-06":
         "A CUDN's namespaces share one network; namespaces that it does not select stay outside."
     "isolation/no-window" [Inferred] "":
-        "Isolation holds from the first packet: a new pod opens no window."
+        "Isolation holds from the first packet: neither a new pod nor a restarted node component opens a window."
     "isolation/name-collision" [Tested] "ISO-12":
         "Networks whose <namespace>_<name> texts concatenate alike are different networks."
     "isolation/external-to-udn" [Inferred] "":
@@ -214,6 +214,8 @@ rules! {
         "Namespaces join and leave a CUDN with their labels; the NetworkAttachmentDefinition follows, and so does who reaches whom."
     "objects/recreate" [Workshop] "WKS-26":
         "A network that is deleted and made again, pods and all, works again: its pods, the outside and the API server are reached."
+    "objects/controller-restart" [Tested] "ISO-18..20, LIFE-24":
+        "Pods of a network reach each other, the outside and the API server while the network's node component is restarted, and after."
     "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
         "Invalid objects are refused at admission with the reason, valid ones are accepted."
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use udn_model::verdict::Allow;
 
 /// What stays in the cluster after the run.
@@ -30,6 +31,8 @@ pub struct Options {
     /// How long a probe that must get through is waited for. Longer than a denied one: it costs nothing while all is well,
     /// and a busy machine is no broken network.
     pub open_timeout: Duration,
+    /// Whether a lone lost answer is asked for once more in the same round.
+    pub ask_again: bool,
     /// Rounds start at least this far apart; they overlap while only denied probes are waited for.
     pub round_interval: Duration,
     /// How long a probe is waited for while it is watched for windows from the first packet.
@@ -46,6 +49,8 @@ pub struct Options {
     pub probes_in_flight: usize,
     /// For the whole run; what is not judged by then is an error.
     pub deadline: Option<Duration>,
+    /// Told why nothing more can be learnt from the target, once that is so: the run ends early.
+    pub lost: Option<watch::Receiver<Option<String>>>,
     /// Verdicts that do not fail the run.
     pub allow: Allow,
     /// Cells per phase that get objects' and network's state as evidence; the others get attempts and the command only.
@@ -60,6 +65,7 @@ impl Default for Options {
             hold: Duration::ZERO,
             deny_timeout: Duration::from_secs(2),
             open_timeout: Duration::from_secs(6),
+            ask_again: true,
             round_interval: Duration::from_millis(500),
             watch_timeout: Duration::from_millis(400),
             keep: Keep::Never,
@@ -68,6 +74,7 @@ impl Default for Options {
             worlds_alive: 3,
             probes_in_flight: 2048,
             deadline: None,
+            lost: None,
             allow: Allow::default(),
             evidence_cells: 20,
         }

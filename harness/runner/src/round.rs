@@ -51,6 +51,8 @@ pub(crate) struct Round {
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
+    /// Whether a lone lost answer is asked for once more.
+    ask_again: bool,
 }
 
 /// A round that is over.
@@ -82,7 +84,8 @@ impl Round {
         ports: &Ports,
         options: &Options,
     ) -> Self {
-        let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
+        let (patience, ask_again) = (options.deny_timeout, options.ask_again);
+        let mut round = Self { number, patience, ask_again, ..Self::default() };
         for (index, cell) in cells.iter().enumerate() {
             match (&cell.check, resolve(cell, &book, declared)) {
                 (_, Some(Ok(resolved))) => {
@@ -116,8 +119,8 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, book, patience } = self;
-        let mut volley = Volley::new(probes, patience, ports);
+        let Self { number, probes, unresolved, facts, claims, book, patience, ask_again } = self;
+        let mut volley = Volley { ask_again, ..Volley::new(probes, patience, ports) };
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -185,6 +188,7 @@ struct Volley {
     started: Instant,
     answered: Instant,
     patience: Duration,
+    ask_again: bool,
     /// Until when answers are waited for before the next round may begin.
     patient: Instant,
     deadline: Instant,
@@ -231,6 +235,7 @@ impl Volley {
             started: now,
             answered: now,
             patience,
+            ask_again: true,
             patient: now + patience,
             deadline: now + GRACE,
         }
@@ -315,7 +320,7 @@ impl Volley {
     /// Whether a late answer is asked for once more; then that is on its way.
     fn once_more(&mut self, report: &Report) -> bool {
         let Some(probe) = self.sent.get(&report.nonce) else { return false };
-        if self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
+        if !self.ask_again || self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
             return false;
         }
         let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);

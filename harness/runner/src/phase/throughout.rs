@@ -1,0 +1,42 @@
+//! Actions that rounds go on beside: what holds must hold throughout.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use udn_model::plan::PlannedPhase;
+
+use crate::cluster::World;
+use crate::options::Options;
+
+/// How rounds are made meanwhile: an answer is waited for no longer than a denied one, which a SYN that is sent again
+/// after a second still meets, and is not asked for twice: what was cut for as long as that shows.
+pub(super) fn options(options: &Options) -> Options {
+    Options { open_timeout: options.open_timeout.min(options.deny_timeout), ask_again: false, ..options.clone() }
+}
+
+/// Actions that are being performed; given up when dropped.
+pub(super) struct Acting(JoinHandle<Result<(), String>>);
+
+impl Acting {
+    /// Begins with the first.
+    pub(super) fn begin(world: &Arc<dyn World>, planned: &PlannedPhase) -> Self {
+        let (world, actions) = (world.clone(), planned.actions.clone());
+        Self(tokio::spawn(async move {
+            for action in &actions {
+                world.act(action).await.map_err(|trouble| trouble.to_string())?;
+            }
+            Ok(())
+        }))
+    }
+
+    /// Waits for the end of the last; to be called once it said so no more.
+    pub(super) async fn end(&mut self) -> Result<(), String> {
+        (&mut self.0).await.unwrap_or_else(|error| Err(format!("the actions ended early: {error}")))
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
