@@ -197,6 +197,8 @@ rules! {
         "Default-network pods reach an external server, hosts and the API server as ever: user defined networks take nothing from them."
     "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
         "A UDN pod reaches an external server; the server sees the address of the pod's node."
+    "egress/overlap" [Workshop] "WKS-18":
+        "Pods of networks with the same subnet, and of the same address, reach an external server at once from the same source port; it sees the addresses of their nodes."
     "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":
         "A UDN pod reaches host ports of other nodes, which see its node's address, but not of its own node."
     "egress/api-server-and-dns" [Workshop, Tested] "WKS-16, BGP-29, BGP-30":

@@ -31,8 +31,6 @@ pub struct Options {
     /// How long a probe that must get through is waited for. Longer than a denied one: it costs nothing while all is well,
     /// and a busy machine is no broken network.
     pub open_timeout: Duration,
-    /// Whether a lone lost answer is asked for once more in the same round.
-    pub ask_again: bool,
     /// Rounds start at least this far apart; they overlap while only denied probes are waited for.
     pub round_interval: Duration,
     /// How long a probe is waited for while it is watched for windows from the first packet.
@@ -65,7 +63,6 @@ impl Default for Options {
             hold: Duration::ZERO,
             deny_timeout: Duration::from_secs(2),
             open_timeout: Duration::from_secs(6),
-            ask_again: true,
             round_interval: Duration::from_millis(500),
             watch_timeout: Duration::from_millis(400),
             keep: Keep::Never,

@@ -19,6 +19,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
+use crate::twins::Twins;
 use crate::window::{CHUNK, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
@@ -51,8 +52,6 @@ pub(crate) struct Round {
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
-    /// Whether a lone lost answer is asked for once more.
-    ask_again: bool,
 }
 
 /// A round that is over.
@@ -84,14 +83,22 @@ impl Round {
         ports: &Ports,
         options: &Options,
     ) -> Self {
-        let (patience, ask_again) = (options.deny_timeout, options.ask_again);
-        let mut round = Self { number, patience, ask_again, ..Self::default() };
+        let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
+        let mut twins = Twins::default();
         for (index, cell) in cells.iter().enumerate() {
             match (&cell.check, resolve(cell, &book, declared)) {
                 (_, Some(Ok(resolved))) => {
                     let timeout =
                         if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
-                    round.probes.push(planned(index, resolved, ports, timeout));
+                    let mut planned = planned(index, resolved, ports, timeout);
+                    match twins.port(cell, &book, ports) {
+                        Ok(port) => planned.shot.source_port = port.or(planned.shot.source_port),
+                        Err(why) => {
+                            round.unresolved.push((index, why));
+                            continue;
+                        }
+                    }
+                    round.probes.push(planned);
                 }
                 (_, Some(Err(why))) => round.unresolved.push((index, why)),
                 (Check::Fact { pod, fact, family }, None) => {
@@ -119,8 +126,8 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, book, patience, ask_again } = self;
-        let mut volley = Volley { ask_again, ..Volley::new(probes, patience, ports) };
+        let Self { number, probes, unresolved, facts, claims, book, patience } = self;
+        let mut volley = Volley::new(probes, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -188,7 +195,6 @@ struct Volley {
     started: Instant,
     answered: Instant,
     patience: Duration,
-    ask_again: bool,
     /// Until when answers are waited for before the next round may begin.
     patient: Instant,
     deadline: Instant,
@@ -235,7 +241,6 @@ impl Volley {
             started: now,
             answered: now,
             patience,
-            ask_again: true,
             patient: now + patience,
             deadline: now + GRACE,
         }
@@ -320,7 +325,7 @@ impl Volley {
     /// Whether a late answer is asked for once more; then that is on its way.
     fn once_more(&mut self, report: &Report) -> bool {
         let Some(probe) = self.sent.get(&report.nonce) else { return false };
-        if !self.ask_again || self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
+        if self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
             return false;
         }
         let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);

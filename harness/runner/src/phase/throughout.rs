@@ -8,10 +8,11 @@ use udn_model::plan::PlannedPhase;
 use crate::cluster::World;
 use crate::options::Options;
 
-/// How rounds are made meanwhile: an answer is waited for no longer than a denied one, which a SYN that is sent again
-/// after a second still meets, and is not asked for twice: what was cut for as long as that shows.
+/// How rounds are made meanwhile: an answer is waited for no longer than a denied one. A connection that began in the very
+/// moment may be lost (flows are replaced, and what a tracker learnt half-way stays), and is asked for once more as
+/// everywhere; so what shows for certain is what was cut for longer than both attempts take: about three seconds.
 pub(super) fn options(options: &Options) -> Options {
-    Options { open_timeout: options.open_timeout.min(options.deny_timeout), ask_again: false, ..options.clone() }
+    Options { open_timeout: options.open_timeout.min(options.deny_timeout), ..options.clone() }
 }
 
 /// Actions that are being performed; given up when dropped.

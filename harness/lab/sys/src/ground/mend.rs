@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::daemon::{Daemon, environment};
@@ -12,6 +13,7 @@ use super::health::Health;
 use super::up::Ground;
 use super::{central, node};
 use crate::error::Error;
+use crate::ovsdb::Client;
 use crate::site::NodeSite;
 
 /// What a node component is to OVN.
@@ -23,6 +25,8 @@ const MOST_RESTARTS: usize = 5;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long a daemon may take to end when it is told to.
 const END_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a new ovn-controller leaves flows alone that it finds, milliseconds: longer than it takes to work its own out.
+const WAIT_BEFORE_CLEAR: &str = "1000";
 const POLL: Duration = Duration::from_millis(10);
 
 impl Ground {
@@ -50,6 +54,18 @@ impl Ground {
         let (daemons, health) = &*guard;
         let of_problems = daemons.iter().filter(|daemon| health.has_problem_of(&daemon.name, &daemon.place));
         of_problems.map(|daemon| daemon.log.clone()).collect()
+    }
+
+    /// Has every ovn-controller that is started from now on work out all flows before it replaces those of its
+    /// predecessor. Not the first: there is nothing to be kept, and everybody would wait.
+    pub(super) async fn restarts_keep_flows(&self) -> Result<(), Error> {
+        let insert = json!(["external_ids", "insert", ["map", [["ovn-ofctrl-wait-before-clear", WAIT_BEFORE_CLEAR]]]]);
+        let change = json!({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [insert]});
+        for node in &self.site_ref().nodes {
+            let mut client = Client::connect(&node.ovs_run.join("db.sock"), END_DEADLINE).await?;
+            client.transact("Open_vSwitch", std::slice::from_ref(&change)).await?;
+        }
+        Ok(())
     }
 
     /// Ends a node's ovn-controller as OVN-Kubernetes does when its node component is restarted: what it told the switch

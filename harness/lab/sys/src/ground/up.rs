@@ -96,6 +96,7 @@ impl Ground {
             result = ground.synced() => result?,
             problem = ground.problem() => return Err(Error::Ended(problem)),
         }
+        ground.restarts_keep_flows().await?;
         step("ovn");
         Ok(ground)
     }
