@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, Target, VantagePoint};
+use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint};
 use crate::fact;
 use crate::filter::Filter;
-use crate::oracle::{self, Wire};
+use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
 use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{ServicePort, World, WorldError};
+use crate::world::{READY_GATE, ServicePort, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl Environment {
             Feature::TwoNodes,
             Feature::HostNetworkPods,
             Feature::LoadBalancers,
+            Feature::ExternalIps,
             Feature::NoOverlay,
             Feature::Evpn,
             Feature::Vteps,
@@ -219,10 +220,19 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
                     }
                 }
             }
+            Action::SetReady { pod, ready } => {
+                let object = crate::cell::ObjectRef::pod(pod);
+                let status = if *ready { "True" } else { "False" };
+                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
+                    manifest["status"] = serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
+                }
+            }
             // What is merely submitted, and labels, are for the matrix to judge: they may well be refused.
             Action::Submit(_) | Action::Label { .. } => {}
             // Nothing is done.
             Action::TryCreate(_) | Action::TryChange(_) => {}
+            // They come again.
+            Action::DeleteMirrored(_) => {}
         }
     }
 }
@@ -394,6 +404,25 @@ impl Maker<'_> {
                     }
                 }
             }
+            Assertion::Series(services) => {
+                for ExpectedSeries { from, to, wire, series, rule } in oracle::series(self.world, services) {
+                    let Wire { transport, port, family } = wire;
+                    let mut cell = self.probe(rule, Expectation::Holds, &from, &to, wire);
+                    let placement = oracle::placement(self.world, &from, &to);
+                    cell.id.0 = format!("{}::{}", cell.id, series.promise);
+                    cell.check = Check::Series { from, to, placement, transport, port, family, series };
+                    cells.push(cell);
+                }
+            }
+            Assertion::Slices => {
+                for (service, claim) in oracle::slices(self.world) {
+                    let topology = self.world.primary_of(&service.namespace).map(|network| network.topology);
+                    let object = ObjectRef::namespaced("v1", "Service", &service.namespace, &service.name);
+                    let rule = RuleName::new("services/endpoint-slices");
+                    let cell = self.cell(rule, Expectation::Holds, &format!("{object}::{claim}"), topology);
+                    cells.push(cell.check(Check::Object { object, claim }));
+                }
+            }
             Assertion::Object { rule, object, claim } => {
                 let cell = self.cell(rule.clone(), Expectation::Holds, &format!("{object}::{claim}"), None);
                 cells.push(cell.check(Check::Object { object: object.clone(), claim: claim.clone() }));
@@ -477,7 +506,12 @@ impl Maker<'_> {
         if placement == Placement::OtherNode {
             cell.0.requires.push(Feature::TwoNodes);
         }
-        if matches!(to, Target::Service { via: Exposure::LoadBalancer | Exposure::ExternalIp, .. }) {
+        if matches!(to, Target::Service { via: Exposure::ExternalIp, .. }) {
+            cell.0.requires.push(Feature::ExternalIps);
+        }
+        // Who announces an address is told by whoever balances loads, too.
+        let by_announcer = matches!(cell.0.expectation, Expectation::Open { reach: Reach::ThroughAnnouncer(_), .. });
+        if by_announcer || matches!(to, Target::Service { via: Exposure::LoadBalancer, .. }) {
             cell.0.requires.push(Feature::LoadBalancers);
         }
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {

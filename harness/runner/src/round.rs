@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use udn_model::cell::{Cell, Check, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::observation::Outcome;
+use udn_model::series::Series;
 use udn_model::words::Transport;
 use udn_model::world::World as Declared;
 
@@ -19,6 +20,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
+use crate::series;
 use crate::window::{CHUNK, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
@@ -48,6 +50,8 @@ pub(crate) struct Round {
     unresolved: Vec<(usize, String)>,
     facts: Vec<(usize, FactQuestion)>,
     claims: Vec<(usize, ObjectRef, Claim)>,
+    /// Cells of which many probes are judged together.
+    series: HashMap<usize, Series>,
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
@@ -95,11 +99,32 @@ impl Round {
                     round.facts.push((index, FactQuestion { pod: pod.clone(), fact: fact.clone(), family: *family }));
                 }
                 (Check::Object { object, claim }, None) => round.claims.push((index, object.clone(), claim.clone())),
+                (Check::Series { .. }, None) => round.plan_series(index, cell, &book, declared, ports, options),
                 (Check::Probe { .. }, None) => {}
             }
         }
         round.book = Arc::new(book);
         round
+    }
+
+    fn plan_series(
+        &mut self,
+        index: usize,
+        cell: &Cell,
+        book: &AddressBook,
+        declared: &Declared,
+        ports: &Ports,
+        options: &Options,
+    ) {
+        match series::asked(cell, book, declared) {
+            Some(Ok((resolved, series))) => {
+                let shot = |_| planned(index, resolved.clone(), ports, options.open_timeout);
+                self.probes.extend((0..series.connections).map(shot));
+                self.series.insert(index, series);
+            }
+            Some(Err(why)) => self.unresolved.push((index, why)),
+            None => {}
+        }
     }
 
     /// Where arrivals will have to be looked at.
@@ -116,7 +141,7 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, book, patience } = self;
+        let Self { number, probes, unresolved, facts, claims, series, book, patience } = self;
         let mut volley = Volley::new(probes, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
@@ -129,14 +154,17 @@ impl Round {
         let ((), checked) = tokio::join!(volley.fly(&*world, &window, tell), checks);
         let ended = Instant::now();
         let Volley { started, answered, .. } = volley;
-        let late = std::mem::take(&mut volley.late);
-        let probes = volley.reported();
+        let mut late = std::mem::take(&mut volley.late);
+        let mut probes = volley.reported();
         let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let answers = times.len();
         window.learn(slowest(10, &mut times), answers);
         let slowest = slowest(5, &mut times);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
-        let others = unresolved.chain(checked).collect();
+        // What a series was answered late is in none of its counts.
+        late.retain(|(cell, _)| !series.contains_key(cell));
+        let together = series::conclude(&series, &mut probes, slowest);
+        let others = unresolved.chain(checked).chain(together).collect();
         Finished { number, started, answered, slowest, ended, probes, late, others, book }
     }
 }
