@@ -77,7 +77,8 @@ pub fn explain(out: &mut dyn Write, cell: &Cell, scenario: &Scenario, seen: Opti
     if let Check::Probe { placement, .. } | Check::Series { placement, .. } = &cell.check {
         field(out, "placed", &placement.to_string())?;
     }
-    let expected = if let Check::Series { series, .. } = &cell.check { series.to_string() } else { cell.expectation.to_string() };
+    let expected =
+        if let Check::Series { series, .. } = &cell.check { series.to_string() } else { cell.expectation.to_string() };
     field(out, "expected", &expected)?;
     field(out, "judged", judged(cell))?;
     let needs: Vec<_> = cell.requires.iter().map(|feature| format!("skipped where {}", feature.missing())).collect();

@@ -38,7 +38,9 @@ mod probes;
 mod provision;
 mod proxy;
 pub mod rate;
+mod ready;
 mod services;
+mod slices;
 mod view;
 mod world;
 

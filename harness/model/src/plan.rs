@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint};
+use crate::cell::{
+    AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint,
+};
 use crate::fact;
 use crate::filter::Filter;
 use crate::oracle::{self, ExpectedSeries, Wire};
@@ -224,7 +226,8 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
                 let object = crate::cell::ObjectRef::pod(pod);
                 let status = if *ready { "True" } else { "False" };
                 for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
-                    manifest["status"] = serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
+                    manifest["status"] =
+                        serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
                 }
             }
             // What is merely submitted, and labels, are for the matrix to judge: they may well be refused.

@@ -19,11 +19,14 @@ const OVERLOADED: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The address that is not known (yet).
-pub(crate) fn asked(cell: &Cell, book: &AddressBook, declared: &Declared) -> Option<Result<(Resolved, Series), String>> {
+pub(crate) fn asked(
+    cell: &Cell,
+    book: &AddressBook,
+    declared: &Declared,
+) -> Option<Result<(Resolved, Series), String>> {
     let Check::Series { from, to, placement, transport, port, family, series } = &cell.check else { return None };
     let (from, to, series) = (from.clone(), to.clone(), series.clone());
-    let check =
-        Check::Probe { from, to, placement: *placement, transport: *transport, port: *port, family: *family };
+    let check = Check::Probe { from, to, placement: *placement, transport: *transport, port: *port, family: *family };
     let expectation = Expectation::open(Reach::AnyOf(series.among.clone()));
     let one = Cell { check, expectation, ..cell.clone() };
     resolve(&one, book, declared).map(|resolved| resolved.map(|resolved| (resolved, series)))
@@ -64,8 +67,7 @@ fn together(series: &Series, to: &str, outcomes: &[&Outcome], overloaded: bool) 
     if let Some(failed) = outcomes.iter().find(|outcome| outcome.is_harness_failure()) {
         return (*failed).clone();
     }
-    let mut answers: BTreeMap<String, usize> =
-        series.among.iter().map(|backend| (backend.to_string(), 0)).collect();
+    let mut answers: BTreeMap<String, usize> = series.among.iter().map(|backend| (backend.to_string(), 0)).collect();
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for outcome in outcomes {
         match outcome {
@@ -134,10 +136,7 @@ mod tests {
     #[test]
     fn counts_are_told() {
         let told = word(Promise::Spread, "aaat", false).1;
-        assert_eq!(
-            told,
-            "does not hold: 4 connections to 10.96.0.7:80: 3 by blue/a, 0 by blue/b, 1 timeout"
-        );
+        assert_eq!(told, "does not hold: 4 connections to 10.96.0.7:80: 3 by blue/a, 0 by blue/b, 1 timeout");
     }
 
     #[test]

@@ -91,7 +91,8 @@ fn hairpin(expected: Expected, client: Client<'_>, via: Exposure) -> Expected {
         Expectation::Open { reach: Reach::AnyOf(backends), .. }
             if balanced_here && pod.primary.is_some() && *backends == [pod.pod.clone()] =>
         {
-            let expectation = Expectation::Open { reach: Reach::AnyOf(backends.clone()), seen_as: Some(SeenAs::Hairpin) };
+            let expectation =
+                Expectation::Open { reach: Reach::AnyOf(backends.clone()), seen_as: Some(SeenAs::Hairpin) };
             Expected { expectation, ..expected }
         }
         _ => expected,

@@ -62,7 +62,10 @@ mod tests {
         }
         let world = World::from_manifests(&manifests).unwrap();
         let expected = [
-            (ServiceRef::new("shop", "x"), Claim::Mirrored { family: Family::V4, backends: vec![PodRef::new("shop", "a")] }),
+            (
+                ServiceRef::new("shop", "x"),
+                Claim::Mirrored { family: Family::V4, backends: vec![PodRef::new("shop", "a")] },
+            ),
             (ServiceRef::new("plain", "x"), Claim::NotMirrored),
         ];
         assert_eq!(slices(&world), expected);

@@ -3,8 +3,8 @@
 use super::selector::Selector;
 use super::{
     Attachment, BTreeMap, DEFAULT_NETWORK_ANNOTATION, IpNet, NETWORKS_ANNOTATION, NODE_LABEL, Network, NetworkId,
-    OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, READY_GATE, Requested, Role, Subnet, Topology, Transport, Value, World,
-    WorldError, problem, string_map, text, transport,
+    OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, READY_GATE, Requested, Role, Subnet, Topology, Transport,
+    Value, World, WorldError, problem, string_map, text, transport,
 };
 
 pub(super) fn udn(manifest: &Value) -> Result<Network, WorldError> {
