@@ -22,7 +22,8 @@ pub struct Series {
     pub promise: Promise,
     /// The backends that may answer.
     pub among: Vec<PodRef>,
-    /// How many connections are made, each from a source port of its own.
+    /// How many connections are made at most, each from a source port of its own. A spread is believed as soon as every
+    /// backend has answered, which a quarter of them nearly always shows; that one does not is believed after all of them.
     pub connections: u16,
 }
 
@@ -51,6 +52,16 @@ impl Series {
     pub fn new(promise: Promise, among: Vec<PodRef>) -> Self {
         let connections = connections(among.len());
         Self { promise, among, connections }
+    }
+
+    /// How many connections are made before it is looked at who answered: for a spread a quarter, for what must never
+    /// happen, all.
+    #[must_use]
+    pub fn at_first(&self) -> u16 {
+        match self.promise {
+            Promise::Spread => self.connections.div_ceil(4),
+            Promise::Sticks => self.connections,
+        }
     }
 }
 

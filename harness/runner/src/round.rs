@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use udn_model::cell::{Cell, Check, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::observation::Outcome;
-use udn_model::series::Series;
 use udn_model::words::Transport;
 use udn_model::world::World as Declared;
 
@@ -20,7 +19,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
-use crate::series;
+use crate::series::{self, Tally};
 use crate::window::{CHUNK, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
@@ -51,7 +50,7 @@ pub(crate) struct Round {
     facts: Vec<(usize, FactQuestion)>,
     claims: Vec<(usize, ObjectRef, Claim)>,
     /// Cells of which many probes are judged together.
-    series: HashMap<usize, Series>,
+    series: HashMap<usize, Tally>,
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
@@ -119,8 +118,8 @@ impl Round {
         match series::asked(cell, book, declared) {
             Some(Ok((resolved, series))) => {
                 let shot = |_| planned(index, resolved.clone(), ports, options.open_timeout);
-                self.probes.extend((0..series.connections).map(shot));
-                self.series.insert(index, series);
+                self.probes.extend((0..series.at_first()).map(shot));
+                self.series.insert(index, Tally::new(series, resolved.clone()));
             }
             Some(Err(why)) => self.unresolved.push((index, why)),
             None => {}
@@ -142,7 +141,7 @@ impl Round {
         answered: oneshot::Sender<()>,
     ) -> Finished {
         let Self { number, probes, unresolved, facts, claims, series, book, patience } = self;
-        let mut volley = Volley::new(probes, patience, ports);
+        let mut volley = Volley::new(probes, series, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -155,6 +154,7 @@ impl Round {
         let ended = Instant::now();
         let Volley { started, answered, .. } = volley;
         let mut late = std::mem::take(&mut volley.late);
+        let series = std::mem::take(&mut volley.series);
         let mut probes = volley.reported();
         let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let answers = times.len();
@@ -205,6 +205,8 @@ struct Volley {
     /// Nonces of second attempts.
     again: HashSet<u64>,
     late: Vec<(usize, Outcome)>,
+    /// Cells of which many probes are judged together.
+    series: HashMap<usize, Tally>,
     ports: Arc<Ports>,
     /// Which chunk a probe that is to be answered belongs to.
     awaited: HashMap<u64, usize>,
@@ -245,7 +247,7 @@ impl Shared {
 }
 
 impl Volley {
-    fn new(probes: Vec<Planned>, patience: Duration, ports: Arc<Ports>) -> Self {
+    fn new(probes: Vec<Planned>, series: HashMap<usize, Tally>, patience: Duration, ports: Arc<Ports>) -> Self {
         let now = Instant::now();
         Self {
             waiting: in_turns(probes),
@@ -253,6 +255,7 @@ impl Volley {
             reports: HashMap::new(),
             again: HashSet::new(),
             late: Vec::new(),
+            series,
             ports,
             awaited: HashMap::new(),
             chunks: Vec::new(),
@@ -336,7 +339,18 @@ impl Volley {
         if self.once_more(&report) {
             self.late.extend(self.sent.remove(&report.nonce).map(|probe| (probe.cell, report.outcome)));
         } else {
+            self.go_on(&report);
             self.reports.insert(report.nonce, report);
+        }
+    }
+
+    /// Makes the rest of a cell's connections where those that were made leave a question open.
+    fn go_on(&mut self, report: &Report) {
+        let Some(probe) = self.sent.get(&report.nonce) else { return };
+        let Some(tally) = self.series.get_mut(&probe.cell) else { return };
+        if let Some((more, resolved)) = tally.take(&report.outcome) {
+            let shot = |_| planned(probe.cell, resolved.clone(), &self.ports, probe.shot.timeout);
+            self.waiting.extend((0..more).map(shot));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Many connections of one cell: made in one round with all other probes, judged together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use udn_model::cell::{Cell, Check, Expectation, Reach};
@@ -14,6 +14,9 @@ use crate::round::Planned;
 
 /// A twentieth of the answers of a round slower than this: silence says something of the machine, not of the network.
 const OVERLOADED: Duration = Duration::from_secs(1);
+
+/// What is told of who accepts and does not say who he is within the timeout.
+const SILENT: &str = "accepted without a word";
 
 /// The connections of a cell, and how many of them; `None` where its check is something else.
 ///
@@ -32,9 +35,43 @@ pub(crate) fn asked(
     resolve(&one, book, declared).map(|resolved| resolved.map(|resolved| (resolved, series)))
 }
 
+/// The connections of one cell while they are made.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    series: Series,
+    resolved: Resolved,
+    sent: u16,
+    answered: u16,
+    seen: HashSet<String>,
+}
+
+impl Tally {
+    /// As many are on their way as are made at first.
+    pub(crate) fn new(series: Series, resolved: Resolved) -> Self {
+        let sent = series.at_first();
+        Self { series, resolved, sent, answered: 0, seen: HashSet::new() }
+    }
+
+    /// Takes what came of one. Returns how many more have to be made: all the rest, once all that were made have been
+    /// answered and somebody is still missing.
+    pub(crate) fn take(&mut self, outcome: &Outcome) -> Option<(u16, &Resolved)> {
+        self.answered += 1;
+        if let Outcome::Open { peer: Some(peer), .. } = outcome {
+            self.seen.insert(peer.clone());
+        }
+        let missing = self.series.among.iter().any(|backend| !self.seen.contains(&backend.to_string()));
+        if self.answered < self.sent || self.sent >= self.series.connections || !missing {
+            return None;
+        }
+        let rest = self.series.connections - self.sent;
+        self.sent = self.series.connections;
+        Some((rest, &self.resolved))
+    }
+}
+
 /// Takes the reports of series out of a round's, and gives what each cell's amount to.
 pub(crate) fn conclude(
-    series: &HashMap<usize, Series>,
+    series: &HashMap<usize, Tally>,
     probes: &mut Vec<(Planned, Report)>,
     slowest: Duration,
 ) -> Vec<(usize, Outcome)> {
@@ -52,7 +89,7 @@ pub(crate) fn conclude(
     let outcome = |(cell, reports): (usize, Vec<(Planned, Report)>)| {
         let to = reports.first().map(|(planned, _)| address(planned)).unwrap_or_default();
         let outcomes: Vec<&Outcome> = reports.iter().map(|(_, report)| &report.outcome).collect();
-        Some((cell, together(series.get(&cell)?, &to, &outcomes, slowest > OVERLOADED)))
+        Some((cell, together(&series.get(&cell)?.series, &to, &outcomes, slowest > OVERLOADED)))
     };
     reports.into_iter().filter_map(outcome).collect()
 }
@@ -71,9 +108,8 @@ fn together(series: &Series, to: &str, outcomes: &[&Outcome], overloaded: bool) 
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for outcome in outcomes {
         match outcome {
-            Outcome::Open { peer, .. } => {
-                *answers.entry(peer.clone().unwrap_or_else(|| "somebody who did not say who".into())).or_default() += 1;
-            }
+            Outcome::Open { peer: Some(peer), .. } => *answers.entry(peer.clone()).or_default() += 1,
+            Outcome::Open { peer: None, .. } => *others.entry(SILENT).or_default() += 1,
             other => *others.entry(other.word()).or_default() += 1,
         }
     }
@@ -87,7 +123,7 @@ fn together(series: &Series, to: &str, outcomes: &[&Outcome], overloaded: bool) 
     let lost = others.iter().map(|(word, count)| format!("{count} {word}"));
     let told = counts.chain(lost).collect::<Vec<_>>().join(", ");
     let found = format!("{} connections to {to}: {told}", outcomes.len());
-    if overloaded && others.keys().any(|word| *word == Outcome::TimedOut.word()) {
+    if overloaded && others.keys().any(|word| [Outcome::TimedOut.word(), SILENT].contains(word)) {
         let why = format!("{found}; but answers were slow in the whole round: too much was asked of the machine");
         return Outcome::AgentFailed { why };
     }
@@ -131,6 +167,30 @@ mod tests {
     fn promises(#[case] script: &str, #[case] spread: &str, #[case] sticks: &str) {
         assert_eq!(word(Promise::Spread, script, false).0, spread);
         assert_eq!(word(Promise::Sticks, script, false).0, sticks);
+    }
+
+    #[test]
+    fn more_are_made_only_where_somebody_is_missing() {
+        let resolved = || Resolved {
+            from: udn_model::cell::VantagePoint::External,
+            target: udn_model::cell::Target::External,
+            transport: udn_model::words::Transport::Tcp,
+            family: udn_model::words::Family::V4,
+            to: "10.96.0.7".parse().unwrap(),
+            port: Some(80),
+            wanted: crate::judge::Wanted::Closed,
+            reach: vec![],
+            witnesses: vec![],
+        };
+        let asked = |promise, script: &str| {
+            let series = Series::new(promise, vec![PodRef::new("blue", "a"), PodRef::new("blue", "b")]);
+            let mut tally = Tally::new(series, resolved());
+            script.chars().filter_map(|letter| tally.take(&outcome(letter)).map(|(more, _)| more)).collect::<Vec<_>>()
+        };
+        assert!(asked(Promise::Spread, "aaaaaaab").is_empty());
+        assert_eq!(asked(Promise::Spread, "aaaaaaat"), [23]);
+        assert_eq!(asked(Promise::Spread, &"a".repeat(31)), [23]);
+        assert!(asked(Promise::Sticks, &"a".repeat(31)).is_empty());
     }
 
     #[test]
