@@ -28,6 +28,7 @@ pub mod connect;
 pub mod error;
 mod evidence;
 mod external;
+mod external_ips;
 mod inject;
 mod kinds;
 pub mod names;
