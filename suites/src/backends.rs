@@ -2,13 +2,14 @@
 //! go.
 
 use udn_fixtures::{FixtureError, Fixtures};
-use udn_model::cell::{Claim, ObjectRef};
+use udn_model::cell::{Claim, Expectation, Exposure, ObjectRef, Reach, Target, VantagePoint};
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario, Targets, WorldSpec};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, ProbeAssertion, Scenario, Targets, WorldSpec};
+use udn_model::words::{Family, Transport};
 use udn_model::world::{PodRef, ServiceRef};
 
 use crate::isolation::tenants;
-use crate::phases::{claim, everything, phase, pod, steady};
+use crate::phases::{claim, everything, phase, pod, rules, steady};
 
 /// All of a layer.
 pub(crate) fn scenarios(fixtures: &Fixtures, layer: &str) -> Result<Vec<Scenario>, FixtureError> {
@@ -54,6 +55,33 @@ fn variants(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> 
     })
 }
 
+/// What changes touch: who must stay outside does so in the other scenarios.
+const INSIDE: [&str; 3] = ["services/cluster-ip-own", "services/node-port", "services/variants"];
+
+/// From outside: without backends it is rejected, while the other service goes on.
+fn from_outside() -> Vec<Assertion> {
+    let staying = ["p", "q"].map(|name| PodRef::new("shop", name)).to_vec();
+    let services = [
+        ("staying", "services/node-port", Expectation::open(Reach::AnyOf(staying))),
+        ("moving", "services/variants", Expectation::Rejected),
+    ];
+    let mut probes = Vec::new();
+    for (service, rule, expectation) in services {
+        for (slot, transport) in [(0, Transport::Tcp), (0, Transport::Udp), (1, Transport::Tcp), (1, Transport::Udp)] {
+            probes.push(Assertion::Probe(ProbeAssertion {
+                rule: RuleName::new(rule),
+                from: VantagePoint::External,
+                to: Target::Service { service: ServiceRef::new("shop", service), via: Exposure::NodePort(slot) },
+                transport,
+                port: Some(80),
+                families: Family::ALL.to_vec(),
+                expectation: expectation.clone(),
+            }));
+        }
+    }
+    probes
+}
+
 /// Backends come and go, mirrored slices are deleted, in the end the service itself.
 fn changes(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
     const SLICES: &str = "services/endpoint-slices";
@@ -62,14 +90,18 @@ fn changes(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
     let ready = |names: &[&str], ready: bool| -> Vec<Action> {
         names.iter().map(|name| Action::SetReady { pod: PodRef::new("shop", name), ready }).collect()
     };
-    let all = || vec![matrix(), Assertion::Series(Vec::new()), Assertion::Slices];
+    let inside = || {
+        let pods = ["a", "b", "c", "d", "p", "q"].map(|name| PodRef::new("shop", name)).to_vec();
+        Assertion::Full(FullMatrix { targets: Targets::Services, rules: rules(&INSIDE), pods, ..everything() })
+    };
+    let all = || vec![inside(), Assertion::Series(Vec::new()), Assertion::Slices];
     let changed = |name: &str, actions: Vec<Action>| Phase {
         open_as: Some(RuleName::new("services/endpoint-changes")),
         ..phase(name, actions, all())
     };
     let newcomer = Action::Apply(fixtures.manifests(&["workloads/shop-newcomer.yaml"])?);
     let gone = vec![
-        matrix(),
+        inside(),
         Assertion::Slices,
         claim(SLICES, &service, Claim::NotMirrored),
         claim(SLICES, &service, Claim::Gone),
@@ -77,7 +109,10 @@ fn changes(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
     let phases = vec![
         phase("before", Vec::new(), all()),
         changed("one-not-ready", ready(&["b"], false)),
-        changed("none-ready", ready(&["a", "c"], false)),
+        Phase {
+            matrix: all().into_iter().chain(from_outside()).collect(),
+            ..changed("none-ready", ready(&["a", "c"], false))
+        },
         changed("ready-again", ready(&["a", "b", "c"], true)),
         changed("one-deleted", vec![Action::DeleteAndWait(pod("shop", "c"))]),
         changed("one-more", vec![newcomer]),
