@@ -74,10 +74,12 @@ pub fn explain(out: &mut dyn Write, cell: &Cell, scenario: &Scenario, seen: Opti
     }
     writeln!(out)?;
     field(out, "about", &observed::subject(cell))?;
-    if let Check::Probe { placement, .. } = &cell.check {
+    if let Check::Probe { placement, .. } | Check::Series { placement, .. } = &cell.check {
         field(out, "placed", &placement.to_string())?;
     }
-    field(out, "expected", &cell.expectation.to_string())?;
+    let expected =
+        if let Check::Series { series, .. } = &cell.check { series.to_string() } else { cell.expectation.to_string() };
+    field(out, "expected", &expected)?;
     field(out, "judged", judged(cell))?;
     let needs: Vec<_> = cell.requires.iter().map(|feature| format!("skipped where {}", feature.missing())).collect();
     for need in needs {
@@ -167,6 +169,9 @@ fn action(action: &Action) -> String {
         Action::Label { object, key, value } => format!("label {key} of {object} {}", set(value)),
         Action::RestartNodeComponent { node } => format!("restart the network's node component on node{node}"),
         Action::Annotate { object, key, value } => format!("annotation {key} of {object} {}", set(value)),
+        Action::SetReady { pod, ready: true } => format!("make pod {pod} ready"),
+        Action::SetReady { pod, ready: false } => format!("make pod {pod} not ready"),
+        Action::DeleteMirrored(service) => format!("delete the mirrored EndpointSlices of service {service}"),
     }
 }
 

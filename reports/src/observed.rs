@@ -79,6 +79,10 @@ pub fn subject(cell: &Cell) -> String {
             Some(port) => format!("{from} → {to}, {transport} {port}, {family}"),
             None => format!("{from} → {to}, {transport}, {family}"),
         },
+        Check::Series { from, to, transport, port, family, series, .. } => {
+            let port = port.map_or_else(String::new, |port| format!(" {port}"));
+            format!("{from} → {to}, {} times {transport}{port}, {family}", series.connections)
+        }
         Check::Fact { pod, fact, family: Some(family) } => format!("{pod}: {fact}, {family}"),
         Check::Fact { pod, fact, family: None } => format!("{pod}: {fact}"),
         Check::Object { object, claim } => format!("{object}: {claim}"),
@@ -90,6 +94,7 @@ pub fn subject(cell: &Cell) -> String {
 pub fn expected(cell: &Cell) -> String {
     match &cell.check {
         Check::Probe { .. } => cell.expectation.to_string(),
+        Check::Series { series, .. } => series.to_string(),
         Check::Fact { .. } | Check::Object { .. } => {
             cell.rule.rule().map_or_else(|| cell.expectation.to_string(), |rule| rule.promise.to_owned())
         }

@@ -6,6 +6,7 @@
 
 mod addressing;
 mod admission;
+mod backends;
 mod egress;
 mod isolation;
 mod membership;

@@ -3,6 +3,7 @@
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::{FullMatrix, Suite, Targets};
 
+use crate::backends;
 use crate::isolation::tenants;
 use crate::phases::{everything, full};
 
@@ -14,6 +15,9 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
             format!("every vantage point to every address of every service of {layer} networks and of the default one");
         let matrix = FullMatrix { targets: Targets::Services, ..everything() };
         scenarios.push(full(layer, &title, tenants(fixtures, layer)?, matrix));
+    }
+    for layer in ["layer2", "layer3"] {
+        scenarios.extend(backends::scenarios(fixtures, layer)?);
     }
     Ok(Suite { name: "services", title: "who reaches which service, by which of its addresses", scenarios })
 }

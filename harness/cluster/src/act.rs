@@ -11,6 +11,8 @@ use crate::component;
 use crate::error::Error;
 use crate::objects::Real;
 use crate::provision;
+use crate::ready;
+use crate::slices;
 use crate::world::KubeWorld;
 
 /// How long a deleted object may take to be gone.
@@ -56,6 +58,8 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             world.answered(object.clone(), Answer::Accepted);
             world.objects.wait_gone(&real, GONE_DEADLINE).await
         }
+        Action::SetReady { pod, ready } => ready::set(world, pod, *ready).await,
+        Action::DeleteMirrored(service) => slices::delete(world, service).await,
         Action::Label { object, key, value } => {
             let result = world.objects.set(&world.real(object), "labels", key, value.as_deref()).await;
             judge_later(world, object.clone(), result)

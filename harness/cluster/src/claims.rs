@@ -71,7 +71,13 @@ fn of_object(claim: &Claim, object: &Value, events: &[Value], naming: &Naming) -
         Claim::ReadyWithoutRestart => ready_without_restart(object),
         Claim::PodWaits => waits(object),
         Claim::PodNetworks { keys } => pod_networks(object, keys, naming),
-        Claim::Gone | Claim::Refused { .. } | Claim::Accepted => Err("not a claim about what an object is".into()),
+        Claim::NoClusterIp => match &object["spec"]["clusterIPs"] {
+            Value::Array(ips) if *ips == ["None"] => Ok("clusterIPs: None".into()),
+            other => Err(format!("clusterIPs: {other}")),
+        },
+        Claim::Gone | Claim::Refused { .. } | Claim::Accepted | Claim::Mirrored { .. } | Claim::NotMirrored => {
+            Err("not a claim about what an object is".into())
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use udn_runner::cluster::{Cluster, Trouble, World};
 use crate::cleanup::{self, Cleaned};
 use crate::connect::{self, Connect, NodeInfo, Survey};
 use crate::error::Error;
+use crate::external_ips;
 use crate::inject::Injection;
 use crate::names::{prefix, selector};
 use crate::nodes::{Outposts, Plan};
@@ -138,9 +139,13 @@ impl Kube {
         progress: &UnboundedSender<String>,
     ) -> Result<KubeWorld, Error> {
         let naming = Naming::new(&prefix(&self.run, instance)).knowing(&spec.manifests);
+        let seed = format!("{}/{instance}", self.run);
+        let external_ips =
+            external_ips::choose(&self.objects, &self.survey.external_ips, &seed, &spec.manifests).await?;
         let injection = Injection {
             run: self.run.clone(),
             instance: instance.into(),
+            external_ips,
             nodes: self.survey.nodes.iter().map(|node| node.hostname.clone()).collect(),
             image: self.image.clone(),
         };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{Api, AttachParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -19,6 +20,7 @@ use udn_model::words::Family;
 
 use crate::component;
 use crate::error::{Error, innermost};
+use crate::external_ips;
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::proxy;
@@ -71,6 +73,8 @@ pub(crate) struct Survey {
     pub(crate) nodes: Vec<NodeInfo>,
     /// The pod outside of the cluster.
     pub(crate) external: Option<Pod>,
+    /// Addresses that services may claim.
+    pub(crate) external_ips: Vec<IpNet>,
     /// ClusterIPs of the API server's service.
     pub(crate) api_server: Vec<IpAddr>,
 }
@@ -167,8 +171,12 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     if balances_load(client, external.as_ref()).await {
         features.insert(Feature::LoadBalancers);
     }
-    let environment = Environment { features, families: families? };
-    Ok(Survey { context, versions, environment, nodes, external, api_server: api_server? })
+    let (families, ranges) = (families?, external_ips::ranges(external.as_ref()));
+    if external_ips::cover(&ranges, &families) {
+        features.insert(Feature::ExternalIps);
+    }
+    let environment = Environment { features, families };
+    Ok(Survey { context, versions, environment, nodes, external, external_ips: ranges, api_server: api_server? })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {

@@ -1,10 +1,14 @@
 //! Makes fixtures runnable here: labels, node slots, and what the agent needs in a pod. Pure.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 use udn_model::naming::Naming;
 use udn_model::world::{NODE_LABEL, PROBE_CONTAINER};
 
 use crate::error::Error;
+use crate::external_ips;
 use crate::names::{AGENT_DIRECTORY, RUN_LABEL, WORLD_LABEL};
 
 /// What fixtures are made into.
@@ -16,6 +20,8 @@ pub(crate) struct Injection {
     pub(crate) nodes: Vec<String>,
     /// The image of the probe container, where another than the fixture's is wanted.
     pub(crate) image: Option<String>,
+    /// What the fixtures' external addresses stand for.
+    pub(crate) external_ips: BTreeMap<IpAddr, IpAddr>,
 }
 
 impl Injection {
@@ -35,6 +41,7 @@ impl Injection {
                 labels_of(&mut real)
                     .map(|labels| labels.insert("pod-security.kubernetes.io/enforce".into(), "privileged".into()));
             }
+            Some("Service") => external_ips::replace(&mut real, &self.external_ips),
             Some("Pod") => self.pod(&mut real).map_err(|text| problem(&text))?,
             _ => {}
         }
@@ -117,7 +124,13 @@ mod tests {
     use super::*;
 
     fn injection() -> Injection {
-        Injection { run: "k3v9".into(), instance: "a".into(), nodes: vec!["w1".into(), "w2".into()], image: None }
+        Injection {
+            run: "k3v9".into(),
+            instance: "a".into(),
+            nodes: vec!["w1".into(), "w2".into()],
+            image: None,
+            external_ips: BTreeMap::new(),
+        }
     }
 
     fn pod(slot: &str) -> Value {

@@ -29,6 +29,7 @@ pub mod connect;
 pub mod error;
 mod evidence;
 mod external;
+mod external_ips;
 mod inject;
 mod kinds;
 pub mod names;
@@ -39,7 +40,9 @@ mod probes;
 mod provision;
 mod proxy;
 pub mod rate;
+mod ready;
 mod services;
+mod slices;
 mod view;
 mod world;
 

@@ -13,6 +13,9 @@ pub const EXTERNAL: &str = "external";
 /// The label on the external vantage point that says that services of type LoadBalancer get addresses which are reached
 /// from there.
 pub const LOAD_BALANCERS_LABEL: &str = "udn-conformance.io/load-balancers";
+/// The annotation on it that says which addresses services may claim as `externalIPs`, CIDRs with commas between: the
+/// underlay leads those to nodes, and nobody else has them.
+pub const EXTERNAL_IPS_ANNOTATION: &str = "udn-conformance.io/external-ips";
 /// The API group of MetalLB, where it is installed.
 pub(crate) const METALLB: &str = "metallb.io";
 /// The field manager of server-side apply.

@@ -10,6 +10,7 @@ use udn_model::world::PodRef;
 
 use crate::error::Error;
 use crate::objects::{Objects, Real};
+use crate::ready;
 use crate::world::KubeWorld;
 
 /// How long networks may take to be created.
@@ -68,6 +69,8 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     apply_all(&world.objects, &others).await?;
     let applied =
         at_most(REQUESTS, pods.iter().map(|(_, manifest)| apply_pod(&world.objects, manifest)).collect()).await?;
+    let gated = pods.iter().filter(|(_, manifest)| ready::is_gated(manifest));
+    at_most(REQUESTS, gated.map(|(pod, _)| ready::gate(&world.objects, pod, true)).collect()).await?;
     let keys: Vec<_> = pods
         .iter()
         .zip(applied)

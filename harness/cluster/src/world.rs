@@ -31,7 +31,7 @@ use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
 use crate::pods::{Key, PodWatch};
 use crate::services::{self, Announcers};
-use crate::{act, addresses, evidence, probes, view};
+use crate::{act, addresses, evidence, probes, slices, view};
 
 /// How long an agent may take to look around.
 const FACTS_PATIENCE: Duration = Duration::from_secs(15);
@@ -176,7 +176,7 @@ impl KubeWorld {
         self.outposts.names().get(usize::from(slot)).cloned()
     }
 
-    fn key_of(&self, pod: &PodRef) -> Key {
+    pub(crate) fn key_of(&self, pod: &PodRef) -> Key {
         (self.naming.real(&pod.namespace), pod.name.clone())
     }
 
@@ -382,6 +382,9 @@ impl World for KubeWorld {
     }
 
     async fn claim(&self, object: &ObjectRef, claim: &Claim) -> Result<Found, Trouble> {
+        if let Some(found) = slices::claim(self, object, claim).await? {
+            return Ok(found);
+        }
         let real = self.real(object);
         let answer = lock(&self.answers).get(object).cloned();
         let by_answer = matches!(claim, Claim::Accepted | Claim::Refused { .. });

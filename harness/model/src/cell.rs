@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
 use crate::rule::RuleName;
+use crate::series::Series;
 use crate::words::{Family, Placement, Topology, Transport};
 use crate::world::{NetworkId, PodRef, ServiceRef};
 
@@ -154,6 +155,23 @@ pub enum Check {
         /// Address family.
         family: Family,
     },
+    /// Many connections, taken together, are answered as promised.
+    Series {
+        /// Where they are made from.
+        from: VantagePoint,
+        /// What they are made to.
+        to: Target,
+        /// How the two are placed.
+        placement: Placement,
+        /// What they speak.
+        transport: Transport,
+        /// Destination port.
+        port: Option<u16>,
+        /// Address family.
+        family: Family,
+        /// What is promised of them.
+        series: Series,
+    },
     /// A pod looks inside as promised.
     Fact {
         /// The pod.
@@ -274,6 +292,18 @@ pub enum Claim {
         /// `default`, or `<namespace>/<name>` in `{braces}` where names are the world's.
         keys: Vec<String>,
     },
+    /// A service's endpoints of a family are mirrored with their addresses on the namespace's primary network: these
+    /// pods' as ready ones, and nobody else's.
+    Mirrored {
+        /// The family.
+        family: Family,
+        /// Its ready backends.
+        backends: Vec<PodRef>,
+    },
+    /// A service, whether it is there or not, has no mirrored endpoints.
+    NotMirrored,
+    /// A service has no ClusterIP: it is headless.
+    NoClusterIp,
 }
 
 /// A short, stable word for cell ids.
@@ -293,6 +323,9 @@ impl fmt::Display for Claim {
             Self::Refused { .. } => f.pad("refused"),
             Self::Accepted => f.pad("accepted"),
             Self::PodNetworks { .. } => f.pad("pod-networks"),
+            Self::Mirrored { family, .. } => f.pad(&format!("mirrored-{family}")),
+            Self::NotMirrored => f.pad("not-mirrored"),
+            Self::NoClusterIp => f.pad("no-cluster-ip"),
         }
     }
 }
@@ -327,6 +360,9 @@ pub enum SeenAs {
     Node(u8),
     /// The vantage point's own address, untranslated.
     Sender,
+    /// The address that stands for a pod which reaches itself by way of a service: its own would make the answer go to
+    /// itself, past the load balancer.
+    Hairpin,
 }
 
 /// What must come of a check.
@@ -409,6 +445,7 @@ impl fmt::Display for Expectation {
         match seen_as {
             Some(SeenAs::Node(slot)) => write!(f, ", which sees node{slot}"),
             Some(SeenAs::Sender) => f.write_str(", which sees the sender's own address"),
+            Some(SeenAs::Hairpin) => f.write_str(", which sees the address of hairpins"),
             None => Ok(()),
         }
     }
@@ -432,6 +469,8 @@ pub enum Feature {
     HostNetworkPods,
     /// Services of type LoadBalancer get addresses.
     LoadBalancers,
+    /// There are addresses that services may claim as their `externalIPs`, and that the underlay routes to nodes.
+    ExternalIps,
     /// CUDNs have a field for the transport without overlay.
     NoOverlay,
     /// CUDNs have a field for EVPN.
@@ -463,6 +502,10 @@ impl Feature {
             Self::HostNetworkPods => "host-network pods may not be created",
             Self::LoadBalancers => {
                 "nothing gives services of type LoadBalancer an address, or nobody says which node announces it (events `nodeAssigned`)"
+            }
+            Self::ExternalIps => {
+                "no addresses are known that services may claim as externalIPs and that are routed to a node: annotate the external vantage \
+                 point udn-conformance.io/external-ips=<CIDR>[,<CIDR>]"
             }
             Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
             Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
@@ -503,7 +546,7 @@ impl Cell {
     #[must_use]
     pub const fn transport(&self) -> Option<Transport> {
         match &self.check {
-            Check::Probe { transport, .. } => Some(*transport),
+            Check::Probe { transport, .. } | Check::Series { transport, .. } => Some(*transport),
             _ => None,
         }
     }
@@ -512,8 +555,9 @@ impl Cell {
     #[must_use]
     pub const fn family(&self) -> Option<Family> {
         match &self.check {
-            Check::Probe { family, .. } => Some(*family),
+            Check::Probe { family, .. } | Check::Series { family, .. } => Some(*family),
             Check::Fact { family, .. } => *family,
+            Check::Object { claim: Claim::Mirrored { family, .. }, .. } => Some(*family),
             Check::Object { .. } => None,
         }
     }

@@ -12,6 +12,7 @@
 //! | [`oracle`] | computes every cell's expectation from a world by the rules |
 //! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |
 //! | [`scenario`] | fixtures and phases as data |
+//! | [`series`] | many connections to one address, and what is promised of them together |
 //! | [`plan`] | suites and filters into the list of cells, each with the reason it would be skipped |
 //! | [`naming`] | names of a world and names of a run |
 //! | [`filter`] | what a user types to select cells |
@@ -29,6 +30,7 @@ pub mod oracle;
 pub mod plan;
 pub mod rule;
 pub mod scenario;
+pub mod series;
 pub mod verdict;
 pub mod words;
 pub mod world;

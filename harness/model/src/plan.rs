@@ -5,14 +5,16 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Target, VantagePoint};
+use crate::cell::{
+    AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint,
+};
 use crate::fact;
 use crate::filter::Filter;
-use crate::oracle::{self, Wire};
+use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
 use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{PRIMARY_LABEL, ServicePort, World, WorldError};
+use crate::world::{PRIMARY_LABEL, READY_GATE, ServicePort, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl Environment {
             Feature::TwoNodes,
             Feature::HostNetworkPods,
             Feature::LoadBalancers,
+            Feature::ExternalIps,
             Feature::NoOverlay,
             Feature::Evpn,
             Feature::Vteps,
@@ -209,8 +212,19 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             Action::Label { object, key, value } => set(manifests, object, ("labels", key), value.as_deref()),
             // What is merely submitted is for the matrix to judge: it may well be refused.
             Action::Submit(_) => {}
-            // Nothing is done, or to nothing that is declared.
-            Action::TryCreate(_) | Action::TryChange(_) | Action::RestartNodeComponent { .. } => {}
+            Action::SetReady { pod, ready } => {
+                let object = crate::cell::ObjectRef::pod(pod);
+                let status = if *ready { "True" } else { "False" };
+                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
+                    manifest["status"] =
+                        serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
+                }
+            }
+            // Nothing is done, or to nothing that is declared, or it comes again.
+            Action::TryCreate(_)
+            | Action::TryChange(_)
+            | Action::RestartNodeComponent { .. }
+            | Action::DeleteMirrored(_) => {}
         }
     }
 }
@@ -401,6 +415,25 @@ impl Maker<'_> {
                     }
                 }
             }
+            Assertion::Series(services) => {
+                for ExpectedSeries { from, to, wire, series, rule } in oracle::series(self.world, services) {
+                    let Wire { transport, port, family } = wire;
+                    let mut cell = self.probe(rule, Expectation::Holds, &from, &to, wire);
+                    let placement = oracle::placement(self.world, &from, &to);
+                    cell.id.0 = format!("{}::{}", cell.id, series.promise);
+                    cell.check = Check::Series { from, to, placement, transport, port, family, series };
+                    cells.push(cell);
+                }
+            }
+            Assertion::Slices => {
+                for (service, claim) in oracle::slices(self.world) {
+                    let topology = self.world.primary_of(&service.namespace).map(|network| network.topology);
+                    let object = ObjectRef::namespaced("v1", "Service", &service.namespace, &service.name);
+                    let rule = RuleName::new("services/endpoint-slices");
+                    let cell = self.cell(rule, Expectation::Holds, &format!("{object}::{claim}"), topology);
+                    cells.push(cell.check(Check::Object { object, claim }));
+                }
+            }
             Assertion::Object { rule, object, claim } => {
                 let cell = self.cell(rule.clone(), Expectation::Holds, &format!("{object}::{claim}"), None);
                 cells.push(cell.check(Check::Object { object: object.clone(), claim: claim.clone() }));
@@ -484,7 +517,12 @@ impl Maker<'_> {
         if placement == Placement::OtherNode {
             cell.0.requires.push(Feature::TwoNodes);
         }
-        if matches!(to, Target::Service { via: Exposure::LoadBalancer | Exposure::ExternalIp, .. }) {
+        if matches!(to, Target::Service { via: Exposure::ExternalIp, .. }) {
+            cell.0.requires.push(Feature::ExternalIps);
+        }
+        // Who announces an address is told by whoever balances loads, too.
+        let by_announcer = matches!(cell.0.expectation, Expectation::Open { reach: Reach::ThroughAnnouncer(_), .. });
+        if by_announcer || matches!(to, Target::Service { via: Exposure::LoadBalancer, .. }) {
             cell.0.requires.push(Feature::LoadBalancers);
         }
         if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {

@@ -164,7 +164,7 @@ rules! {
         "Requested static addresses and MACs are honoured; a duplicate is refused with an event."
 
     "services/cluster-ip-own" [Workshop, Tested] "SVC-01..03, BGP-27, WKS-09, WKS-10":
-        "A UDN's ClusterIP is reached from that UDN, from any node; only its backends answer, and a backend reaches itself through it."
+        "A UDN's ClusterIP is reached from that UDN, from any node; only its backends answer, each its share, and a backend reaches itself through it."
     "services/cluster-ip-foreign" [Workshop, Tested, TestedAdvertised] "SVC-01..03, BGP-26, BGP-31, WKS-11":
         "A UDN's ClusterIP is not reached from another UDN, from the default network or from a node."
     "services/cluster-ip-default" [Tested, Workshop, TestedAdvertised] "BGP-28":
@@ -178,7 +178,11 @@ rules! {
     "services/traffic-policy-local" [Inferred] "BGP-45..52 for advertised networks":
         "externalTrafficPolicy Local keeps the client's source address and answers only where a backend runs, rejecting elsewhere (inside the own network the own node answers anyway); internalTrafficPolicy Local likewise inside."
     "services/variants" [Inferred] "":
-        "A service without endpoints is rejected, by its ClusterIP inside its network and by its NodePorts, from outside too."
+        "Session affinity ClientIP sticks; a headless service has no ClusterIP; a service without endpoints is rejected, by its ClusterIP inside its network and by its NodePorts, from outside too."
+    "services/endpoint-slices" [Tested, Workshop] "SVC-04, WKS-08":
+        "Every service of a user defined network has a mirrored EndpointSlice per family with its backends' addresses there; it is recreated when deleted and goes with the service; services of other namespaces have none."
+    "services/endpoint-changes" [Inferred] "":
+        "Backends that become ready, not ready, or are deleted take effect: after the change each of the backends answers, and nobody else."
     "services/default-untouched" [Inferred] "":
         "Pods and nodes of the default network reach default-network services by every address: user defined networks take nothing from them."
 

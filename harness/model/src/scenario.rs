@@ -120,6 +120,15 @@ pub enum Action {
         /// The node's slot.
         node: u8,
     },
+    /// Makes a pod with the harness' readiness gate Ready or not, and waits until its status says so.
+    SetReady {
+        /// The pod.
+        pod: crate::world::PodRef,
+        /// What it is to be.
+        ready: bool,
+    },
+    /// Deletes the mirrored EndpointSlices of a service, as somebody might who does not know what they are for.
+    DeleteMirrored(crate::world::ServiceRef),
 }
 
 /// One or many cells.
@@ -127,6 +136,11 @@ pub enum Action {
 pub enum Assertion {
     /// Every vantage point of the world to every target of it, expectations from the oracle.
     Full(FullMatrix),
+    /// Many connections to each open address of these services of user defined networks (none named: of all), promises from
+    /// the oracle.
+    Series(Vec<crate::world::ServiceRef>),
+    /// What EndpointSlices must say of every service, from the oracle.
+    Slices,
     /// One probe with an expectation written by hand from the documents.
     Probe(ProbeAssertion),
     /// Everything that the oracle promises of every pod's inside.

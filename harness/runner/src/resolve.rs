@@ -152,6 +152,7 @@ fn sources(
     let (found, whose) = match (seen_as, from) {
         (None, _) => return Ok(Vec::new()),
         (Some(SeenAs::Node(slot)), _) => of_node(slot),
+        (Some(SeenAs::Hairpin), _) => return Ok(hairpin(family)),
         (Some(SeenAs::Sender), VantagePoint::Node(slot)) => of_node(*slot),
         (Some(SeenAs::Sender), VantagePoint::External) => {
             (book.external.as_ref().map(|external| of_family(&external.addresses)), "the external client".into())
@@ -163,6 +164,17 @@ fn sources(
     match found {
         Some(found) if !found.is_empty() => Ok(found),
         _ => Err(format!("no {family} address of {whose} is known")),
+    }
+}
+
+/// As whom a pod sees itself that reaches itself by way of a service: the fifth address of the subnet of masquerade
+/// addresses, by which OVN-Kubernetes sets `hairpin_snat_ip`; the second IPv4 one where a cluster was made when that
+/// subnet was another.
+fn hairpin(family: Family) -> Vec<IpAddr> {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    match family {
+        Family::V4 => vec![Ipv4Addr::new(169, 254, 0, 5).into(), Ipv4Addr::new(169, 254, 169, 5).into()],
+        Family::V6 => vec![Ipv6Addr::new(0xfd69, 0, 0, 0, 0, 0, 0, 5).into()],
     }
 }
 

@@ -19,6 +19,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
+use crate::series::{self, Tally};
 use crate::twins::Twins;
 use crate::window::{CHUNK, Room, Window, slowest};
 
@@ -49,6 +50,8 @@ pub(crate) struct Round {
     unresolved: Vec<(usize, String)>,
     facts: Vec<(usize, FactQuestion)>,
     claims: Vec<(usize, ObjectRef, Claim)>,
+    /// Cells of which many probes are judged together.
+    series: HashMap<usize, Tally>,
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
@@ -105,11 +108,32 @@ impl Round {
                     round.facts.push((index, FactQuestion { pod: pod.clone(), fact: fact.clone(), family: *family }));
                 }
                 (Check::Object { object, claim }, None) => round.claims.push((index, object.clone(), claim.clone())),
+                (Check::Series { .. }, None) => round.plan_series(index, cell, &book, declared, ports, options),
                 (Check::Probe { .. }, None) => {}
             }
         }
         round.book = Arc::new(book);
         round
+    }
+
+    fn plan_series(
+        &mut self,
+        index: usize,
+        cell: &Cell,
+        book: &AddressBook,
+        declared: &Declared,
+        ports: &Ports,
+        options: &Options,
+    ) {
+        match series::asked(cell, book, declared) {
+            Some(Ok((resolved, series))) => {
+                let shot = |_| planned(index, resolved.clone(), ports, options.open_timeout);
+                self.probes.extend((0..series.at_first()).map(shot));
+                self.series.insert(index, Tally::new(series, resolved.clone()));
+            }
+            Some(Err(why)) => self.unresolved.push((index, why)),
+            None => {}
+        }
     }
 
     /// Where arrivals will have to be looked at.
@@ -126,8 +150,8 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, book, patience } = self;
-        let mut volley = Volley::new(probes, patience, ports);
+        let Self { number, probes, unresolved, facts, claims, series, book, patience } = self;
+        let mut volley = Volley::new(probes, series, patience, ports);
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -139,14 +163,18 @@ impl Round {
         let ((), checked) = tokio::join!(volley.fly(&*world, &window, tell), checks);
         let ended = Instant::now();
         let Volley { started, answered, .. } = volley;
-        let late = std::mem::take(&mut volley.late);
-        let probes = volley.reported();
+        let mut late = std::mem::take(&mut volley.late);
+        let series = std::mem::take(&mut volley.series);
+        let mut probes = volley.reported();
         let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let answers = times.len();
         window.learn(slowest(10, &mut times), answers);
         let slowest = slowest(5, &mut times);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
-        let others = unresolved.chain(checked).collect();
+        // What a series was answered late is in none of its counts.
+        late.retain(|(cell, _)| !series.contains_key(cell));
+        let together = series::conclude(&series, &mut probes, slowest);
+        let others = unresolved.chain(checked).chain(together).collect();
         Finished { number, started, answered, slowest, ended, probes, late, others, book }
     }
 }
@@ -187,6 +215,8 @@ struct Volley {
     /// Nonces of second attempts.
     again: HashSet<u64>,
     late: Vec<(usize, Outcome)>,
+    /// Cells of which many probes are judged together.
+    series: HashMap<usize, Tally>,
     ports: Arc<Ports>,
     /// Which chunk a probe that is to be answered belongs to.
     awaited: HashMap<u64, usize>,
@@ -227,7 +257,7 @@ impl Shared {
 }
 
 impl Volley {
-    fn new(probes: Vec<Planned>, patience: Duration, ports: Arc<Ports>) -> Self {
+    fn new(probes: Vec<Planned>, series: HashMap<usize, Tally>, patience: Duration, ports: Arc<Ports>) -> Self {
         let now = Instant::now();
         Self {
             waiting: in_turns(probes),
@@ -235,6 +265,7 @@ impl Volley {
             reports: HashMap::new(),
             again: HashSet::new(),
             late: Vec::new(),
+            series,
             ports,
             awaited: HashMap::new(),
             chunks: Vec::new(),
@@ -318,7 +349,18 @@ impl Volley {
         if self.once_more(&report) {
             self.late.extend(self.sent.remove(&report.nonce).map(|probe| (probe.cell, report.outcome)));
         } else {
+            self.go_on(&report);
             self.reports.insert(report.nonce, report);
+        }
+    }
+
+    /// Makes the rest of a cell's connections where those that were made leave a question open.
+    fn go_on(&mut self, report: &Report) {
+        let Some(probe) = self.sent.get(&report.nonce) else { return };
+        let Some(tally) = self.series.get_mut(&probe.cell) else { return };
+        if let Some((more, resolved)) = tally.take(&report.outcome) {
+            let shot = |_| planned(probe.cell, resolved.clone(), &self.ports, probe.shot.timeout);
+            self.waiting.extend((0..more).map(shot));
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn findings(phase: &PhaseReport, options: Options) -> String {
         out.push('\n');
         match kind.example.cell.check {
             Check::Probe { .. } => probe(&mut out, kind, options.style),
-            Check::Fact { .. } | Check::Object { .. } => checked(&mut out, kind, options.style),
+            Check::Series { .. } | Check::Fact { .. } | Check::Object { .. } => checked(&mut out, kind, options.style),
         }
     }
     let untold: usize = kinds.iter().skip(TOLD).map(|kind| kind.cells).sum::<usize>() + phase.more.len();

@@ -79,7 +79,11 @@ fn external() -> Value {
         "metadata": {
             "name": "external",
             "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
-            "annotations": {"lab.udn-conformance.io/netns": "external"},
+            "annotations": {
+                "lab.udn-conformance.io/netns": "external",
+                // Parts of the underlay that nobody else has: neither nodes nor the pool of load-balancer addresses.
+                "udn-conformance.io/external-ips": "172.18.128.0/18,fc00:f853:ccd:e793:1::/80",
+            },
         },
         "spec": {
             "nodeName": NODES[0], "hostNetwork": true, "tolerations": [{"operator": "Exists"}],

@@ -6,13 +6,17 @@
 mod egress;
 mod isolation;
 mod policy;
+mod series;
 mod services;
+mod slices;
 
 #[cfg(test)]
 mod policy_properties;
 #[cfg(test)]
 mod properties;
 
+pub use self::series::{ExpectedSeries, series};
+pub use self::slices::slices;
 use crate::cell::{AddressOn, Expectation, Exposure, Reach, Target, VantagePoint};
 use crate::fact::Fact;
 use crate::rule::RuleName;

@@ -70,7 +70,7 @@ pub(super) fn expect(
     }
     let client = client(world, from, network.map(|network| &network.id), wire.family)?;
     let behind = Behind { service, is_default: network.is_none(), backends: service.backends(world, port) };
-    match via {
+    let expected = match via {
         Exposure::ClusterIp => cluster_ip(&behind, client),
         Exposure::NodePort(slot) => node_port(&behind, client, slot, wire.family),
         Exposure::LoadBalancer if !service.load_balancer => Err(Undefined("the service asks for no such address")),
@@ -78,6 +78,24 @@ pub(super) fn expect(
             Err(Undefined("the service has no external address of this family"))
         }
         Exposure::LoadBalancer | Exposure::ExternalIp => announced(&behind, client),
+    };
+    expected.map(|expected| hairpin(expected, client, via))
+}
+
+/// A backend that reaches itself, being the only one whom the load balancer of its own node can mean. (Another node's NodePort
+/// is balanced there: then it is that node whom it sees.)
+fn hairpin(expected: Expected, client: Client<'_>, via: Exposure) -> Expected {
+    let Client::Own(pod) = client else { return expected };
+    let balanced_here = !matches!(via, Exposure::NodePort(slot) if slot != pod.node);
+    match &expected.expectation {
+        Expectation::Open { reach: Reach::AnyOf(backends), .. }
+            if balanced_here && pod.primary.is_some() && *backends == [pod.pod.clone()] =>
+        {
+            let expectation =
+                Expectation::Open { reach: Reach::AnyOf(backends.clone()), seen_as: Some(SeenAs::Hairpin) };
+            Expected { expectation, ..expected }
+        }
+        _ => expected,
     }
 }
 

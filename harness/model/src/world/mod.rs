@@ -30,6 +30,8 @@ pub const DEFAULT_NETWORK_ANNOTATION: &str = "v1.multus-cni.io/default-network";
 pub const OPEN_PORTS_ANNOTATION: &str = "k8s.ovn.org/open-default-ports";
 /// The pod label that places a pod: the slot of a schedulable node, 0 the first.
 pub const NODE_LABEL: &str = "udn-conformance.io/node";
+/// The readiness gate by which the harness decides whether a pod that names it is Ready; at first it is.
+pub const READY_GATE: &str = "udn-conformance.io/ready";
 /// The container in which the probe agent runs and listens on the ports that the container declares.
 pub const PROBE_CONTAINER: &str = "probe";
 
@@ -153,6 +155,8 @@ pub struct Pod {
     pub pod: PodRef,
     /// Slot of the node it is placed on.
     pub node: u8,
+    /// Whether it is Ready, as far as the harness decides about it ([`READY_GATE`]).
+    pub ready: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// What its agent listens on.

@@ -3,8 +3,8 @@
 use super::selector::Selector;
 use super::{
     Attachment, BTreeMap, DEFAULT_NETWORK_ANNOTATION, IpNet, NETWORKS_ANNOTATION, NODE_LABEL, Network, NetworkId,
-    OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, Requested, Role, Subnet, Topology, Transport, Value, World,
-    WorldError, problem, string_map, text, transport,
+    OPEN_PORTS_ANNOTATION, PROBE_CONTAINER, Pod, PodRef, READY_GATE, Requested, Role, Subnet, Topology, Transport,
+    Value, World, WorldError, problem, string_map, text, transport,
 };
 
 pub(super) fn udn(manifest: &Value) -> Result<Network, WorldError> {
@@ -101,9 +101,12 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
         secondary.push(attachment(manifest, world, &pod.namespace, &element)?);
     }
     let primary = world.primary_of(&pod.namespace).map(|network| network.id.clone());
+    let mut conditions = manifest["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.all(|condition| condition["type"] != READY_GATE || condition["status"] == "True");
     Ok(Pod {
         pod,
         node,
+        ready,
         labels,
         listens,
         named_ports,

@@ -62,6 +62,8 @@ pub struct Service {
     pub external_local: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// `sessionAffinity: ClientIP`.
+    pub affinity: bool,
 }
 
 /// A port of a service.
@@ -91,15 +93,18 @@ impl Service {
         self.ports.iter().find(|candidate| candidate.transport == transport && candidate.port == port)
     }
 
-    /// The pods that stand behind a port: selected, and listening on it.
+    /// The pods that stand behind a port: selected, ready, and listening on it.
     #[must_use]
     pub fn backends<'a>(&self, world: &'a World, port: &ServicePort) -> Vec<&'a Pod> {
-        let selected = |pod: &Pod| {
-            !self.selector.is_empty()
-                && pod.pod.namespace == self.service.namespace
-                && self.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
-        };
-        world.pods.iter().filter(|pod| selected(pod) && port.number_at(pod).is_some()).collect()
+        world.pods.iter().filter(|pod| self.selects(pod) && pod.ready && port.number_at(pod).is_some()).collect()
+    }
+
+    /// Whether a pod is one of those that the service is about.
+    #[must_use]
+    pub fn selects(&self, pod: &Pod) -> bool {
+        !self.selector.is_empty()
+            && pod.pod.namespace == self.service.namespace
+            && self.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
     }
 }
 
@@ -158,6 +163,7 @@ pub(super) fn read(manifest: &Value) -> Result<Service, WorldError> {
         external_ips,
         external_local: spec["externalTrafficPolicy"] == "Local",
         internal_local: spec["internalTrafficPolicy"] == "Local",
+        affinity: spec["sessionAffinity"] == "ClientIP",
     })
 }
 

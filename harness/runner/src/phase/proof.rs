@@ -39,7 +39,7 @@ impl Phase<'_> {
 
 fn pods_of(cell: &Cell) -> Vec<PodRef> {
     match &cell.check {
-        Check::Probe { from, to, .. } => {
+        Check::Probe { from, to, .. } | Check::Series { from, to, .. } => {
             let mut pods = Vec::new();
             if let VantagePoint::Pod(pod) = from {
                 pods.push(pod.clone());

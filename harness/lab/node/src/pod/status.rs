@@ -10,6 +10,10 @@ use udn_lab_sys::site::NodeSite;
 
 use super::record::{ContainerRecord, End, Ended, PodRecord, Role, State};
 
+/// Types of the conditions that the node itself writes.
+pub(super) const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
 /// The status of a pod. `before` is the one written last: what did not change keeps its times, and conditions of
 /// other writers are kept.
 pub(super) fn compose(pod: &Pod, record: &PodRecord, node: &NodeSite, before: &PodStatus, now: Timestamp) -> PodStatus {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::backoff::Backoff;
 use super::record::{End, PodCell};
@@ -62,6 +62,36 @@ pub(super) async fn flush(host: &Host, pod: &PodCell) {
 
 async fn write(pods: &Api<Pod>, pod: &PodCell, status: &PodStatus) -> kube::Result<()> {
     // The uid makes it fail on a younger pod of the same name.
-    let patch = json!({ "metadata": { "uid": pod.uid }, "status": status });
-    pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    let mut patch = json!({ "metadata": { "uid": pod.uid }, "status": status });
+    if let Some(conditions) = patch.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+        own_conditions(conditions);
+    }
+    pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+}
+
+/// Conditions as a strategic merge takes them. Those of other writers are left out, and so left alone: what is known of
+/// them here may be old already. Why one did not hold goes when it does.
+fn own_conditions(conditions: &mut Vec<Value>) {
+    let is_own = |condition: &Value| status::OWN_CONDITIONS.iter().any(|own| condition["type"] == *own);
+    conditions.retain(is_own);
+    for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+        for field in ["reason", "message"] {
+            condition.entry(field).or_insert(Value::Null);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_others_are_left_alone_and_reasons_go() {
+        let mut conditions = vec![
+            json!({ "type": "Ready", "status": "True" }),
+            json!({ "type": "example.org/gate", "status": "False" }),
+        ];
+        own_conditions(&mut conditions);
+        assert_eq!(conditions, [json!({ "type": "Ready", "status": "True", "reason": null, "message": null })]);
+    }
 }
