@@ -9,9 +9,12 @@ mod admission;
 mod backends;
 mod egress;
 mod isolation;
+mod membership;
 mod objects;
 mod phases;
 mod policy;
+mod recreate;
+mod restart;
 mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};

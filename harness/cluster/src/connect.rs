@@ -18,6 +18,7 @@ use udn_model::cell::Feature;
 use udn_model::plan::Environment;
 use udn_model::words::Family;
 
+use crate::component;
 use crate::error::{Error, innermost};
 use crate::external_ips;
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
@@ -142,13 +143,14 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad, api_server) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server, component) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
         services::api_server(objects),
+        component::may_be_restarted(client),
     );
     versions.extend(plugin);
     let external = external?;
@@ -163,6 +165,9 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
         features.insert(Feature::TwoNodes);
     }
     features.insert(Feature::HostNetworkPods);
+    if component {
+        features.insert(Feature::NodeComponentPods);
+    }
     if balances_load(client, external.as_ref()).await {
         features.insert(Feature::LoadBalancers);
     }

@@ -479,6 +479,8 @@ pub enum Feature {
     Vteps,
     /// `ClusterNetworkConnect` objects.
     NetworkConnects,
+    /// The network plugin's node component runs in pods that may be deleted.
+    NodeComponentPods,
 }
 
 impl Feature {
@@ -508,6 +510,9 @@ impl Feature {
             Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
             Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
             Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
+            Self::NodeComponentPods => {
+                "no pods labelled app=ovnkube-node in namespace ovn-kubernetes or openshift-ovn-kubernetes that may be deleted"
+            }
             Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
         }
     }

@@ -14,7 +14,7 @@ use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
 use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{READY_GATE, ServicePort, World, WorldError};
+use crate::world::{PRIMARY_LABEL, READY_GATE, ServicePort, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Environment {
             Feature::Evpn,
             Feature::Vteps,
             Feature::NetworkConnects,
+            Feature::NodeComponentPods,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
     }
@@ -194,11 +195,6 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             && a["metadata"]["name"] == b["metadata"]["name"]
             && a["metadata"]["namespace"] == b["metadata"]["namespace"]
     };
-    let named = |manifest: &Value, object: &crate::cell::ObjectRef| {
-        manifest["kind"] == object.kind
-            && manifest["metadata"]["name"] == object.name
-            && manifest["metadata"]["namespace"].as_str() == object.namespace.as_deref()
-    };
     for action in actions {
         match action {
             Action::Apply(objects) => {
@@ -210,32 +206,43 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             Action::Delete(object) | Action::DeleteAndWait(object) => {
                 manifests.retain(|manifest| !named(manifest, object))
             }
-            Action::Annotate { object, key, value } => {
-                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, object)) {
-                    match value {
-                        Some(value) => manifest["metadata"]["annotations"][key] = Value::String(value.clone()),
-                        None => {
-                            if let Some(annotations) = manifest["metadata"]["annotations"].as_object_mut() {
-                                annotations.remove(key);
-                            }
-                        }
-                    }
-                }
-            }
+            Action::Annotate { object, key, value } => set(manifests, object, ("annotations", key), value.as_deref()),
+            // This label cannot be changed: whoever tries wants to be refused.
+            Action::Label { key, .. } if key == PRIMARY_LABEL => {}
+            Action::Label { object, key, value } => set(manifests, object, ("labels", key), value.as_deref()),
             Action::SetReady { pod, ready } => {
-                let object = crate::cell::ObjectRef::pod(pod);
+                let object = ObjectRef::pod(pod);
                 let status = if *ready { "True" } else { "False" };
                 for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
                     manifest["status"] =
                         serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
                 }
             }
-            // What is merely submitted, and labels, are for the matrix to judge: they may well be refused.
-            Action::Submit(_) | Action::Label { .. } => {}
-            // Nothing is done.
-            Action::TryCreate(_) | Action::TryChange(_) => {}
             // They come again.
             Action::DeleteMirrored(_) => {}
+            // What is merely submitted is for the matrix to judge: it may well be refused.
+            Action::Submit(_) => {}
+            // Nothing is done, or to nothing that is declared.
+            Action::TryCreate(_) | Action::TryChange(_) | Action::RestartNodeComponent { .. } => {}
+        }
+    }
+}
+
+fn named(manifest: &Value, object: &ObjectRef) -> bool {
+    manifest["kind"] == object.kind
+        && manifest["metadata"]["name"] == object.name
+        && manifest["metadata"]["namespace"].as_str() == object.namespace.as_deref()
+}
+
+/// Sets or removes a label or an annotation of an object.
+fn set(manifests: &mut [Value], object: &ObjectRef, (map, key): (&str, &str), value: Option<&str>) {
+    for manifest in manifests.iter_mut().filter(|manifest| named(manifest, object)) {
+        match (value, manifest["metadata"][map].as_object_mut()) {
+            (Some(value), _) => manifest["metadata"][map][key] = Value::String(value.to_owned()),
+            (None, Some(entries)) => {
+                entries.remove(key);
+            }
+            (None, None) => {}
         }
     }
 }
@@ -491,7 +498,7 @@ impl Maker<'_> {
     fn probe(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
         let placement = oracle::placement(self.world, from, to);
         // What is forbidden from the first packet on is a promise of its own.
-        let from_first_packet = self.phase.probing == Probing::FromFirstPacket && expectation.is_negative();
+        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
         let rule = match &self.phase.open_as {
             _ if from_first_packet => RuleName::new("isolation/no-window"),
             Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
@@ -516,6 +523,9 @@ impl Maker<'_> {
         let by_announcer = matches!(cell.0.expectation, Expectation::Open { reach: Reach::ThroughAnnouncer(_), .. });
         if by_announcer || matches!(to, Target::Service { via: Exposure::LoadBalancer, .. }) {
             cell.0.requires.push(Feature::LoadBalancers);
+        }
+        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
+            cell.0.requires.push(Feature::NodeComponentPods);
         }
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
             cell.0.requires.push(Feature::MultiHoming);
