@@ -13,8 +13,14 @@ use udn_model::rule::RULES;
 use udn_model::words::Family;
 
 /// Promises under whose name phases tell what is open again: the oracle says why it is.
-const RENAMED: [&str; 5] =
-    ["egress/overlap", "policy/removal", "objects/membership", "objects/recreate", "objects/controller-restart"];
+const RENAMED: [&str; 6] = [
+    "services/endpoint-changes",
+    "egress/overlap",
+    "policy/removal",
+    "objects/membership",
+    "objects/recreate",
+    "objects/controller-restart",
+];
 
 fn plan() -> Plan {
     let suites = udn_suites::all(&Fixtures::embedded()).expect("fixtures");

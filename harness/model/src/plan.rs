@@ -210,6 +210,16 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             // This label cannot be changed: whoever tries wants to be refused.
             Action::Label { key, .. } if key == PRIMARY_LABEL => {}
             Action::Label { object, key, value } => set(manifests, object, ("labels", key), value.as_deref()),
+            Action::SetReady { pod, ready } => {
+                let object = ObjectRef::pod(pod);
+                let status = if *ready { "True" } else { "False" };
+                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
+                    manifest["status"] =
+                        serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
+                }
+            }
+            // They come again.
+            Action::DeleteMirrored(_) => {}
             // What is merely submitted is for the matrix to judge: it may well be refused.
             Action::Submit(_) => {}
             Action::SetReady { pod, ready } => {

@@ -115,11 +115,6 @@ pub enum Action {
         /// Its value.
         value: Option<String>,
     },
-    /// Restarts the network plugin's node component on a node by deleting its pod, and waits until its successor is Ready.
-    RestartNodeComponent {
-        /// The node's slot.
-        node: u8,
-    },
     /// Makes a pod with the harness' readiness gate Ready or not, and waits until its status says so.
     SetReady {
         /// The pod.
@@ -129,6 +124,11 @@ pub enum Action {
     },
     /// Deletes the mirrored EndpointSlices of a service, as somebody might who does not know what they are for.
     DeleteMirrored(crate::world::ServiceRef),
+    /// Restarts the network plugin's node component on a node by deleting its pod, and waits until its successor is Ready.
+    RestartNodeComponent {
+        /// The node's slot.
+        node: u8,
+    },
 }
 
 /// One or many cells.

@@ -50,7 +50,10 @@ impl Series {
     /// As many connections to these backends as the promise needs.
     #[must_use]
     pub fn new(promise: Promise, among: Vec<PodRef>) -> Self {
-        let connections = connections(among.len());
+        let connections = match promise {
+            Promise::Spread => connections(among.len()),
+            Promise::Sticks => connections_of_one(among.len()),
+        };
         Self { promise, among, connections }
     }
 
@@ -86,8 +89,7 @@ impl fmt::Display for Series {
 /// How many connections make it as good as certain that each of so many backends answers one.
 ///
 /// A backend with the share `s` of all connections is missed by `n` of them with the probability `(1-s)^n`, one of `k` with
-/// `k·(1-s)^n` at most. With as many, a service that does not stick is seen to, too: that all go to one of `k` is
-/// less likely still.
+/// `k·(1-s)^n` at most.
 #[must_use]
 pub fn connections(backends: usize) -> u16 {
     if backends < 2 {
@@ -106,6 +108,24 @@ pub fn connections(backends: usize) -> u16 {
     n
 }
 
+/// How many connections make it as good as certain that it is no chance if one of so many backends answers them all: with
+/// a share of `s` at most, that happens with the probability `k·s^n` at most.
+#[must_use]
+pub fn connections_of_one(backends: usize) -> u16 {
+    if backends < 2 {
+        return 1;
+    }
+    let k = f64::from(u16::try_from(backends).unwrap_or(u16::MAX));
+    let parts = PARTS.max((backends * 2).next_power_of_two());
+    let share = f64::from(u16::try_from(parts.div_ceil(backends)).unwrap_or(u16::MAX))
+        / f64::from(u16::try_from(parts).unwrap_or(u16::MAX));
+    let mut n = 1;
+    while k * share.powi(i32::from(n)) > ERROR_PROBABILITY && n < 1000 {
+        n += 1;
+    }
+    n
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +134,8 @@ mod tests {
     fn enough_connections_and_not_more() {
         let counts: Vec<u16> = (1..=4).map(connections).collect();
         assert_eq!(counts, [1, 31, 59, 77]);
+        let counts: Vec<u16> = (1..=4).map(connections_of_one).collect();
+        assert_eq!(counts, [1, 31, 23, 16]);
         for k in 2..=20_usize {
             let n = i32::from(connections(k));
             let k = f64::from(u32::try_from(k).unwrap());

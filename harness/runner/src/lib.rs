@@ -13,8 +13,8 @@
 //!
 //! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
 //! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
-//! `series` judges many connections together, `resolve` turns names into addresses, `ports` hands out source ports,
-//! `twins` the same ones to pods of the same address, `window` limits what is on its way, `budget` adds
+//! `series` judges many connections together, `resolve` turns names into addresses, `ports` hands out source ports, `twins`
+//! the same ones to pods of the same address, `window` limits what is on its way, `budget` adds
 //! up where time went, `emit` stamps events.
 
 mod arrivals;

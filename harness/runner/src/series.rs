@@ -123,7 +123,8 @@ fn together(series: &Series, to: &str, outcomes: &[&Outcome], overloaded: bool) 
     let lost = others.iter().map(|(word, count)| format!("{count} {word}"));
     let told = counts.chain(lost).collect::<Vec<_>>().join(", ");
     let found = format!("{} connections to {to}: {told}", outcomes.len());
-    if overloaded && others.keys().any(|word| [Outcome::TimedOut.word(), SILENT].contains(word)) {
+    if overloaded && others.keys().any(|word| [Outcome::TimedOut.word(), Outcome::Reset.word(), SILENT].contains(word))
+    {
         let why = format!("{found}; but answers were slow in the whole round: too much was asked of the machine");
         return Outcome::AgentFailed { why };
     }
