@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use udn_model::baseline::Baseline;
 use udn_model::cell::{Cell, Check, Expectation};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::scenario::{Action, Scenario};
@@ -173,6 +174,18 @@ fn action(action: &Action) -> String {
         Action::SetReady { pod, ready: false } => format!("make pod {pod} not ready"),
         Action::DeleteMirrored(service) => format!("delete the mirrored EndpointSlices of service {service}"),
     }
+}
+
+/// Writes the known issues that name a cell, wherever they are ones.
+///
+/// # Errors
+/// `out` cannot be written to.
+pub fn known(out: &mut dyn Write, cell: &Cell, baseline: &Baseline) -> io::Result<()> {
+    let mut issues = baseline.of(cell).peekable();
+    if issues.peek().is_some() {
+        writeln!(out)?;
+    }
+    issues.try_for_each(|issue| field(out, "known", &format!("{} [{}]", issue.told(), issue.scope())))
 }
 
 fn field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {

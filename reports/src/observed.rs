@@ -45,7 +45,11 @@ pub fn word(result: &CellResult) -> &'static str {
     let Some(attempt) = telling(result) else { return "nothing" };
     match (&result.cell.expectation, &attempt.outcome) {
         // An answer from somebody else is no answer of the target's.
-        (Expectation::Open { .. }, Outcome::Open { .. }) if result.verdict != Verdict::Pass => "wrong-peer",
+        (Expectation::Open { .. }, Outcome::Open { .. })
+            if !matches!(result.verdict, Verdict::Pass | Verdict::Fixed) =>
+        {
+            "wrong-peer"
+        }
         (expectation, outcome)
             if expectation.is_negative() && attempt.arrived > 0 && !matches!(outcome, Outcome::Open { .. }) =>
         {
@@ -142,5 +146,7 @@ mod tests {
         let mut result = testing::probe_result("a", "b", testing::reaching("b"), Verdict::Fail);
         result.attempts = vec![testing::attempt(testing::open("c"), 0)];
         assert_eq!(word(&result), "wrong-peer");
+        result.verdict = Verdict::Fixed;
+        assert_eq!(word(&result), "open", "it holds, against the baseline");
     }
 }

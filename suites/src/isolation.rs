@@ -1,13 +1,12 @@
 //! Who reaches whom, and who must not.
 
 use udn_fixtures::{FixtureError, Fixtures};
-use udn_model::cell::{AddressOn, Claim, Expectation, ObjectRef, Reach, Target, VantagePoint};
-use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, ProbeAssertion, Probing, Scenario, Suite, WorldSpec};
-use udn_model::words::{Family, Transport};
-use udn_model::world::{NetworkId, OPEN_PORTS_ANNOTATION, PodRef};
+use udn_model::cell::{Claim, ObjectRef};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, WorldSpec};
+use udn_model::words::Transport;
+use udn_model::world::{OPEN_PORTS_ANNOTATION, PodRef};
 
-use crate::phases::{among_pods, claim, everything, full, phase, pod, rules, steady};
+use crate::phases::{among_pods, claim, everything, full, phase, pod, rules};
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
@@ -22,7 +21,6 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
             everything(),
         ));
     }
-    scenarios.push(workshop(fixtures)?);
     let collision = fixtures.world("collision", &["networks/collision.yaml", "workloads/collision.yaml"])?;
     scenarios.push(full("name-collision", "networks whose names concatenate alike", collision, among_pods()));
     for layer in ["layer2", "layer3"] {
@@ -36,77 +34,6 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
 pub(crate) fn tenants(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {
     let networks = format!("networks/{layer}.yaml");
     fixtures.world(layer, &["networks/namespaces.yaml", &networks, "services/tenants.yaml", "workloads/tenants.yaml"])
-}
-
-/// The workshop's own checks, IPv4 as there, in its order.
-fn workshop(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
-    let world = fixtures.world("workshop", &["networks/workshop.yaml", "workloads/workshop.yaml"])?;
-    let blue = PodRef::new("blue", "app-blue-0");
-    let blue_1 = PodRef::new("blue", "app-blue-1");
-    let green = PodRef::new("green", "app-green-0");
-    let green_1 = PodRef::new("green", "app-green-1");
-    let red = PodRef::new("red", "app-red-0");
-    let yellow_1 = PodRef::new("yellow", "app-yellow-1");
-    let overlapping_1 = PodRef::new("overlapping-with-blue", "app-overlapping-1");
-    let blue_network = NetworkId::Udn { namespace: "blue".into(), name: "blue-network".into() };
-
-    let closed = Expectation::Closed;
-    let holder_in_blue = Expectation::open(Reach::HolderIn(blue_network));
-    let mut hand = Hand::default();
-    // "Pods of one network reach each other; not on their default-network addresses."
-    hand.open("isolation/same-network-open", &blue, &blue_1);
-    hand.probe("isolation/default-address-closed", &blue, &blue_1, AddressOn::Default, &closed);
-    hand.open("isolation/same-network-open", &green, &green_1);
-    hand.probe("isolation/default-address-closed", &green, &green_1, AddressOn::Default, &closed);
-    // "blue and green are isolated from each other."
-    hand.probe("isolation/other-network-closed", &blue, &green, AddressOn::Primary, &closed);
-    hand.probe("isolation/other-network-closed", &blue, &green_1, AddressOn::Primary, &closed);
-    hand.probe("isolation/other-network-closed", &green, &blue_1, AddressOn::Primary, &closed);
-    // "red and yellow share a network; blue stays outside of it."
-    hand.open("isolation/cluster-network-members", &red, &yellow_1);
-    hand.probe("isolation/cluster-network-members", &blue, &yellow_1, AddressOn::Primary, &closed);
-    hand.probe("isolation/other-network-closed", &red, &blue_1, AddressOn::Primary, &closed);
-    // "A second network with blue's subnet: an address means the caller's own network."
-    hand.probe("isolation/overlap-coexists", &blue, &overlapping_1, AddressOn::Primary, &holder_in_blue);
-    for pod in [&blue_1, &green, &green_1, &yellow_1] {
-        hand.open("control/listener-works", pod, pod);
-    }
-    for pod in [&blue_1, &green_1] {
-        let itself = Expectation::open(Reach::Pod(pod.clone()));
-        hand.probe("control/listener-works", pod, pod, AddressOn::Default, &itself);
-    }
-    Ok(Scenario {
-        name: "workshop".into(),
-        title: "the workshop's pods, step by step, with expectations from its text".into(),
-        world,
-        exclusive: false,
-        phases: steady(hand.0),
-    })
-}
-
-/// Assertions written by hand.
-#[derive(Default)]
-struct Hand(Vec<Assertion>);
-
-impl Hand {
-    fn open(&mut self, rule: &str, from: &PodRef, to: &PodRef) {
-        self.probe(rule, from, to, AddressOn::Primary, &Expectation::open(Reach::Pod(to.clone())));
-    }
-
-    /// By ping and by TCP, as the workshop does.
-    fn probe(&mut self, rule: &str, from: &PodRef, to: &PodRef, on: AddressOn, expectation: &Expectation) {
-        for (transport, port) in [(Transport::Icmp, None), (Transport::Tcp, Some(8080))] {
-            self.0.push(Assertion::Probe(ProbeAssertion {
-                rule: RuleName::new(rule),
-                from: VantagePoint::Pod(from.clone()),
-                to: Target::Pod { pod: to.clone(), on: on.clone() },
-                transport,
-                port,
-                families: vec![Family::V4],
-                expectation: expectation.clone(),
-            }));
-        }
-    }
 }
 
 pub(crate) fn gate(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {

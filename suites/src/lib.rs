@@ -16,12 +16,13 @@ mod policy;
 mod recreate;
 mod restart;
 mod services;
+mod workshop;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::Suite;
 
 /// The names of all suites, in order.
-pub const NAMES: [&str; 6] = ["isolation", "addressing", "services", "policy", "egress", "objects"];
+pub const NAMES: [&str; 7] = ["workshop", "isolation", "addressing", "services", "policy", "egress", "objects"];
 
 /// All suites, in order.
 ///
@@ -29,6 +30,7 @@ pub const NAMES: [&str; 6] = ["isolation", "addressing", "services", "policy", "
 /// A fixture that cannot be read, with its place.
 pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
     Ok(vec![
+        workshop::suite(fixtures)?,
         isolation::suite(fixtures)?,
         addressing::suite(fixtures)?,
         services::suite(fixtures)?,

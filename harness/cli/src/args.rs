@@ -186,6 +186,9 @@ pub(crate) struct Run {
     /// Unstable cells do not fail the run.
     #[arg(long)]
     pub allow_unstable: bool,
+    /// Known issues, instead of those that come with the program: a list as in fixtures/baseline.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
     /// Cells that are known to fail and hold do not fail the run.
     #[arg(long)]
     pub allow_fixed: bool,
@@ -261,6 +264,9 @@ pub(crate) struct Explain {
     /// Read changed copies of the fixtures from this folder.
     #[arg(long, value_name = "DIR")]
     pub fixtures: Option<PathBuf>,
+    /// Known issues, as of `run`.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
     /// The folder of the run to look into [default: as of `run`].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

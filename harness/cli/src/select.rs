@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use udn_fixtures::Fixtures;
+use udn_model::baseline::Baseline;
 use udn_model::cell::Cell;
 use udn_model::filter::{Filter, FilterError};
 use udn_model::plan::{Environment, Plan};
@@ -23,6 +24,36 @@ const SUGGESTIONS: usize = 3;
 pub(crate) fn suites(fixtures: Option<&Path>) -> Result<Vec<Suite>, Failure> {
     let fixtures = fixtures.map_or_else(Fixtures::embedded, Fixtures::from_folder);
     udn_suites::all(&fixtures).map_err(Failure::usage)
+}
+
+/// The known issues: of a file, or those beside the fixtures.
+///
+/// # Errors
+/// The file cannot be read or is no baseline, or names what does not exist: usage.
+pub(crate) fn baseline(file: Option<&Path>, fixtures: Option<&Path>, suites: &[Suite]) -> Result<Baseline, Failure> {
+    let issues = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let what =
+                    format!("cannot read the baseline {}: name a file that exists with --baseline", path.display());
+                Failure::usage(anyhow::Error::new(error).context(what))
+            })?;
+            udn_fixtures::known_issues(&path.display().to_string(), &text)
+        }
+        // A folder of changed fixtures need not have one.
+        None if fixtures.is_some_and(|folder| !folder.join("baseline.yaml").exists()) => Ok(Vec::new()),
+        None => fixtures.map_or_else(Fixtures::embedded, Fixtures::from_folder).known_issues(),
+    };
+    let names: Vec<&str> = suites.iter().map(|suite| suite.name).collect();
+    let baseline = Baseline::new(issues.map_err(Failure::usage)?, &names).map_err(Failure::usage)?;
+    let all = everything(suites)?;
+    for issue in baseline.issues() {
+        let cells = all.cells().map(|planned| &planned.cell);
+        Filter::check_used(&issue.cells, &names, cells).map_err(|error| {
+            Failure::usage(anyhow::Error::new(error).context(format!("known issue {}", issue.name)))
+        })?;
+    }
+    Ok(baseline)
 }
 
 /// Every cell that exists.

@@ -274,7 +274,7 @@ impl Drop for Guarded {
 #[test]
 fn control_streams_that_are_cut_lose_no_result() {
     let host = Host::new("");
-    let args = "run isolation::workshop not:v6 --fresh-lab --hold 4s --out out";
+    let args = "run workshop::pods::2-connectivity-and-isolation --fresh-lab --hold 4s --out out";
     let run = host.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut run = Guarded(run);
     let log = host.path("out/events.jsonl");

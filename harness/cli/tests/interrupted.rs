@@ -32,7 +32,7 @@ fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
 /// Starts a run and waits until its lab is up and it makes its world.
 fn begin(out: &Path) -> Child {
     let run = Command::new(env!("CARGO_BIN_EXE_udn-conformance"))
-        .args(["run", "isolation::workshop", "--fresh-lab", "--out"])
+        .args(["run", "workshop::pods::2-connectivity-and-isolation", "--fresh-lab", "--out"])
         .arg(out)
         .env_remove("UDN_TARGET")
         .stdout(Stdio::null())

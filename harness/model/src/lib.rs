@@ -15,11 +15,13 @@
 //! | [`series`] | many connections to one address, and what is promised of them together |
 //! | [`plan`] | suites and filters into the list of cells, each with the reason it would be skipped |
 //! | [`naming`] | names of a world and names of a run |
+//! | [`baseline`] | which cells are known to fail, where and why |
 //! | [`filter`] | what a user types to select cells |
 //! | [`observation`] | what was seen: outcomes, attempts, arrivals |
 //! | [`verdict`] | pass, fail, unstable, error, skip, known, fixed, and how one is reached |
 //! | [`event`] | everything a run reports, in order |
 
+pub mod baseline;
 pub mod cell;
 pub mod event;
 pub mod fact;

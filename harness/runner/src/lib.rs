@@ -18,6 +18,7 @@
 //! up where time went, `emit` stamps events.
 
 mod arrivals;
+mod baseline;
 mod budget;
 pub mod cluster;
 mod control;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use udn_model::baseline::Baseline;
 use udn_model::verdict::Allow;
 
 /// What stays in the cluster after the run.
@@ -49,6 +50,8 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// Told why nothing more can be learnt from the target, once that is so: the run ends early.
     pub lost: Option<watch::Receiver<Option<String>>>,
+    /// Cells that are known to fail. [`run`](crate::run()) leaves those out that are of other targets or versions.
+    pub baseline: Baseline,
     /// Verdicts that do not fail the run.
     pub allow: Allow,
     /// Cells per phase that get objects' and network's state as evidence; the others get attempts and the command only.
@@ -72,6 +75,7 @@ impl Default for Options {
             probes_in_flight: 2048,
             deadline: None,
             lost: None,
+            baseline: Baseline::default(),
             allow: Allow::default(),
             evidence_cells: 20,
         }

@@ -24,6 +24,7 @@ use udn_model::verdict::{Counts, Verdict};
 use udn_model::world::World as Declared;
 
 use crate::arrivals::Sightings;
+use crate::baseline;
 use crate::budget::{Budget, RoundSpans, millis};
 use crate::cluster::{AddressBook, World};
 use crate::control::Controls;
@@ -390,7 +391,10 @@ impl<'a> Phase<'a> {
     /// Gives every cell its verdict, with evidence.
     async fn conclude(&mut self, ending: &Ending) -> Outline {
         let mut outline = Outline { settled_ms: self.settled_ms(), ..Outline::default() };
-        let conclusions: Vec<Conclusion> = self.histories.iter().map(|history| history.conclude(ending)).collect();
+        let concluded = self.histories.iter().zip(&self.cells);
+        let baseline = &self.options.baseline;
+        let conclusions: Vec<Conclusion> =
+            concluded.map(|(history, cell)| baseline::apply(baseline, cell, history.conclude(ending))).collect();
         let bad: Vec<usize> = (0..self.cells.len()).filter(|index| !conclusions[*index].verdict.is_good()).collect();
         let mut notes = match ending {
             Ending::Done { .. } => self.collect(&bad).await,

@@ -98,6 +98,7 @@ pub async fn run(
     let begun = Instant::now();
     let setup = header.setup;
     let run_id = header.run.clone();
+    let options = Options { baseline: options.baseline.within(&header.target, &header.versions), ..options };
     let emitter = Emitter::new(events);
     emitter.emit(EventKind::RunStarted {
         format: FORMAT,

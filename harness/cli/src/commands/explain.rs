@@ -19,6 +19,7 @@ pub(crate) fn explain(args: &args::Explain) -> Result<(), Failure> {
     let suites = select::suites(args.fixtures.as_deref())?;
     let plan = select::everything(&suites)?;
     let (scenario, planned) = find(&plan, &args.cell)?;
+    let baseline = select::baseline(args.baseline.as_deref(), args.fixtures.as_deref(), &suites)?;
     let folder = args.out.clone().unwrap_or_else(place::default_folder);
     let seen = match place::newest_log(&folder) {
         Some(log) => Some(explain::last_seen(&log, planned.cell.id.as_str()).map_err(Failure::usage)?),
@@ -26,6 +27,7 @@ pub(crate) fn explain(args: &args::Explain) -> Result<(), Failure> {
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let written = explain::explain(&mut out, &planned.cell, &scenario.scenario, seen.as_ref());
+    let written = written.and_then(|()| explain::known(&mut out, &planned.cell, &baseline));
     printed(written.and_then(|()| out.flush()))
 }
 

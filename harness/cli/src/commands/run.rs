@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
+use udn_model::baseline::Baseline;
 use udn_model::event::{Event, EventKind, FORMAT, TimeBudget};
 use udn_model::plan::{Environment, Plan};
 use udn_model::scenario::Suite;
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(anyhow!("--deny-timeout must be at least 2s: a lost SYN is sent again after 1s")));
     }
     let suites = select::suites(args.selection.fixtures.as_deref())?;
+    let baseline = select::baseline(args.baseline.as_deref(), args.selection.fixtures.as_deref(), &suites)?;
     // Wrong filters are told before a lab is started for them.
     let size = Size::of(&select::plan(&suites, &args.selection, &Environment::complete())?);
     let (folder, log, note) = folder(args.out.as_deref())?;
@@ -53,7 +55,8 @@ pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
     }
     say_when_interrupted(&interrupted, &events);
     let begun = Instant::now();
-    let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events, folder: folder.path().to_owned() };
+    let run =
+        Run { args, suites, begun, id: udn_cluster::new_run_id(), events, baseline, folder: folder.path().to_owned() };
     let exit = run.through(size, cancel).await;
     drop(run);
     let allow = allow(args);
@@ -114,6 +117,7 @@ struct Run<'a> {
     begun: Instant,
     id: String,
     events: Events,
+    baseline: Baseline,
     /// Of the reports.
     folder: PathBuf,
 }
@@ -186,6 +190,7 @@ impl Run<'_> {
             seed: self.args.seed,
             deadline: self.args.deadline,
             allow: allow(self.args),
+            baseline: self.baseline.clone(),
             ..udn_runner::Options::default()
         }
     }

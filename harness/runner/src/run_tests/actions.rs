@@ -93,3 +93,61 @@ async fn a_failed_action_leaves_nothing_judged() {
         ran.events.iter().filter(|event| matches!(event, EventKind::PhaseFinished { error: Some(_), .. })).count();
     assert_eq!(errors, 2);
 }
+
+#[rstest]
+#[case::throughout(Probing::Throughout, Verdict::Unstable)]
+#[case::after(Probing::AfterActions, Verdict::Pass)]
+#[tokio::test(start_paused = true)]
+async fn nothing_settles_first_where_it_must_hold_throughout(#[case] probing: Probing, #[case] verdict: Verdict) {
+    // The first attempt is lost, and the one that asks once more.
+    let script = |seen: &Seen<'_>| match healthy(seen) {
+        Reply::Open("blue/b") if seen.nth <= 2 => Reply::Silence,
+        reply => reply,
+    };
+    let ran = ran(script, with_action(probing)).await;
+    assert_eq!(ran.verdict("way-out"), verdict, "{}", ran.reason("way-out"));
+    if probing == Probing::Throughout {
+        assert!(ran.reason("way-out").starts_with("not throughout: not open: timed out"), "{}", ran.reason("way-out"));
+    }
+    assert_eq!(ran.verdict("listener"), Verdict::Pass);
+}
+
+#[tokio::test(start_paused = true)]
+async fn actions_that_fail_beside_rounds_leave_nothing_judged() {
+    let fake = Fake { action: Err("no node component"), ..Fake::new(healthy) };
+    let ran = execute(fake, with_action(Probing::Throughout), Options::default(), CancellationToken::new()).await;
+    assert_eq!(ran.reason("closed"), "not judged: no node component");
+    assert_eq!(ran.reason("later"), "not judged: phase first went wrong: no node component");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_disturbs_others_comes_last_and_by_itself() {
+    let mut first = phase("first", vec![open("disturbing", "blue/a", "blue/b", Transport::Tcp)]);
+    first.actions = vec![Action::RestartNodeComponent { node: 0 }];
+    let second = phase("second", vec![open("longer", "blue/a", "blue/b", Transport::Tcp)]);
+    let calm = phase("first", vec![open("calm", "blue/a", "blue/b", Transport::Tcp)]);
+    let scenarios = vec![scenario("a", "one", true, vec![first, second]), scenario("b", "two", false, vec![calm])];
+    let ran = ran(healthy, Plan { scenarios }).await;
+    let ended = |wanted: &str| {
+        ran.events
+            .iter()
+            .position(|event| matches!(event, EventKind::CellFinished(it) if it.cell.id.as_str() == wanted))
+    };
+    assert!(ended("calm") < ended("disturbing"), "{:?} {:?}", ended("calm"), ended("disturbing"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_lost_ends_the_run() {
+    let (teller, told) = tokio::sync::watch::channel(None);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        teller.send(Some("ovs-vswitchd of ovn-worker ended".to_owned())).unwrap();
+        teller.closed().await;
+    });
+    let options = Options { lost: Some(told), ..Options::default() };
+    let fake = Fake::new(|_: &Seen<'_>| Reply::Silence);
+    let ran = execute(fake, plan(matrix(Transport::Tcp)), options, CancellationToken::new()).await;
+    assert_eq!(ran.reason("closed"), "not judged: ovs-vswitchd of ovn-worker ended");
+    assert!(ran.took < Duration::from_secs(10), "{:?}", ran.took);
+    assert_eq!(ran.summary.exit, ExitCode::Errors);
+}
