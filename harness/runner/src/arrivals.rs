@@ -178,7 +178,9 @@ impl Seen {
         if shot.source_port != Some(port) {
             return None;
         }
-        sources.iter().copied().find(|source| !known.contains(source))
+        // Of another family it is not: nothing between here and there translates that.
+        let fits = |source: &IpAddr| source.is_ipv4() == shot.to.is_ipv4() && !known.contains(source);
+        sources.iter().copied().find(fits)
     }
 }
 

@@ -6,6 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// kubelets, services and every other program draw, nor in Kubernetes' NodePort range (30000 to 32767): a SYN from one of
 /// these ports is ours. The same port comes again only after all others, when the earlier probe is long over.
 const RANGES: [(u16, u16); 2] = [(20_000, 29_999), (61_000, 65_535)];
+
+/// Source ports of series, whose many connections would have the others' come again while their probes are on their way.
+/// Kubernetes' own components listen below.
+const SERIES: (u16, u16) = (10_300, 19_999);
+
 const COUNT: u64 = {
     let [(a, b), (c, d)] = RANGES;
     (b - a) as u64 + (d - c) as u64 + 2
@@ -19,6 +24,7 @@ pub(crate) struct Ports {
     ports: AtomicU64,
     datagrams: AtomicU64,
     echoes: AtomicU64,
+    series: AtomicU64,
 }
 
 impl Ports {
@@ -29,6 +35,7 @@ impl Ports {
             ports: AtomicU64::new(0),
             datagrams: AtomicU64::new(0),
             echoes: AtomicU64::new(0),
+            series: AtomicU64::new(0),
         }
     }
 
@@ -52,6 +59,13 @@ impl Ports {
     /// it for more of that conversation, and let it pass where nothing new may.
     pub(crate) fn datagram_port(&self) -> u16 {
         self.nth(self.datagrams.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A source port that no other connection of the last moments' series has.
+    pub(crate) fn series_port(&self) -> u16 {
+        let (first, last) = SERIES;
+        let n = self.seed.wrapping_add(self.series.fetch_add(1, Ordering::Relaxed)) % u64::from(last - first + 1);
+        first + u16::try_from(n).unwrap_or_default()
     }
 
     fn nth(&self, n: u64) -> u16 {
@@ -90,8 +104,17 @@ mod tests {
 
     #[test]
     fn no_port_is_one_that_the_kernel_or_a_node_port_may_take() {
-        for (first, last) in RANGES {
+        for (first, last) in RANGES.into_iter().chain([SERIES]) {
             assert!(last < 30_000 || first > 60_999, "{first} to {last}");
         }
+    }
+
+    #[test]
+    fn series_leave_the_ports_of_probes_alone() {
+        let ports = Ports::new(7);
+        let (first, last) = SERIES;
+        let taken: HashSet<u16> = (first..=last).map(|_| ports.series_port()).collect();
+        assert_eq!(taken.len(), usize::from(last - first) + 1);
+        assert!(taken.iter().all(|port| RANGES.iter().all(|(first, last)| !(first..=last).contains(&port))));
     }
 }

@@ -127,7 +127,7 @@ impl Round {
     ) {
         match series::asked(cell, book, declared) {
             Some(Ok((resolved, series))) => {
-                let shot = |_| planned(index, resolved.clone(), ports, options.open_timeout);
+                let shot = |_| of_series(index, resolved.clone(), ports, options.open_timeout);
                 self.probes.extend((0..series.at_first()).map(shot));
                 self.series.insert(index, Tally::new(series, resolved.clone()));
             }
@@ -188,17 +188,27 @@ fn round_trip(outcome: &Outcome) -> Option<Duration> {
 
 /// A shot of a cell.
 pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
+    let source_port = match resolved.transport {
+        Transport::Tcp => Some(ports.port()),
+        Transport::Udp => Some(ports.datagram_port()),
+        Transport::Icmp => Some(ports.echo()),
+        Transport::Sctp => None,
+    };
+    sent_from(source_port, cell, resolved, ports, timeout)
+}
+
+/// A connection of a series.
+fn of_series(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
+    sent_from(Some(ports.series_port()), cell, resolved, ports, timeout)
+}
+
+fn sent_from(source_port: Option<u16>, cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
     let shot = Shot {
         nonce: ports.nonce(),
         transport: resolved.transport,
         to: resolved.to,
         port: resolved.port,
-        source_port: match resolved.transport {
-            Transport::Tcp => Some(ports.port()),
-            Transport::Udp => Some(ports.datagram_port()),
-            Transport::Icmp => Some(ports.echo()),
-            Transport::Sctp => None,
-        },
+        source_port,
         timeout,
         introduces: resolved.introduces(),
     };
@@ -359,7 +369,7 @@ impl Volley {
         let Some(probe) = self.sent.get(&report.nonce) else { return };
         let Some(tally) = self.series.get_mut(&probe.cell) else { return };
         if let Some((more, resolved)) = tally.take(&report.outcome) {
-            let shot = |_| planned(probe.cell, resolved.clone(), &self.ports, probe.shot.timeout);
+            let shot = |_| of_series(probe.cell, resolved.clone(), &self.ports, probe.shot.timeout);
             self.waiting.extend((0..more).map(shot));
         }
     }
