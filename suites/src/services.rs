@@ -1,10 +1,10 @@
-//! Who reaches which service, by which of its addresses.
+//! Who reaches which service, by which of its addresses, and what its name means.
 
 use udn_fixtures::{FixtureError, Fixtures};
-use udn_model::scenario::{FullMatrix, Suite, Targets};
+use udn_model::scenario::{FullMatrix, Scenario, Suite, Targets};
 
 use crate::isolation::tenants;
-use crate::phases::{everything, full};
+use crate::phases::{everything, full, names, steady};
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
@@ -15,5 +15,14 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
         let matrix = FullMatrix { targets: Targets::Services, ..everything() };
         scenarios.push(full(layer, &title, tenants(fixtures, layer)?, matrix));
     }
-    Ok(Suite { name: "services", title: "who reaches which service, by which of its addresses", scenarios })
+    for layer in ["layer2", "layer3"] {
+        scenarios.push(Scenario {
+            name: format!("dns-{layer}"),
+            title: format!("what names of services and of their members mean to pods of {layer} networks"),
+            world: tenants(fixtures, layer)?,
+            exclusive: false,
+            phases: steady(vec![names(&["services/dns"])]),
+        });
+    }
+    Ok(Suite { name: "services", title: "who reaches which service, by which of its addresses and names", scenarios })
 }

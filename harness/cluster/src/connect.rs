@@ -14,10 +14,12 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use udn_model::cell::Feature;
+use udn_model::dns::DNS_SERVICE;
 use udn_model::plan::Environment;
 use udn_model::words::Family;
 
 use crate::error::{Error, innermost};
+use crate::lookups::Dns;
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::proxy;
@@ -47,6 +49,8 @@ pub struct Connect {
     pub without_host_network: bool,
     /// How long pods may take to get ready; `None`: 120 s.
     pub ready_deadline: Option<Duration>,
+    /// A name outside of the cluster that its DNS service knows and that has an IPv4 address.
+    pub external_name: Option<String>,
 }
 
 /// A node for pods.
@@ -72,6 +76,8 @@ pub(crate) struct Survey {
     pub(crate) external: Option<Pod>,
     /// ClusterIPs of the API server's service.
     pub(crate) api_server: Vec<IpAddr>,
+    /// The DNS service and what is known of names.
+    pub(crate) dns: Dns,
 }
 
 /// Makes a client.
@@ -133,18 +139,24 @@ fn read(path: &Path) -> Result<Kubeconfig, Error> {
 ///
 /// # Errors
 /// It cannot be reached, does not accept the credentials, or has no node.
-pub(crate) async fn survey(objects: &Objects, address: &str, context: String) -> Result<Survey, Error> {
+pub(crate) async fn survey(
+    objects: &Objects,
+    address: &str,
+    context: String,
+    connect: &Connect,
+) -> Result<Survey, Error> {
     let client = &objects.client;
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad, api_server) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server, servers) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
-        services::api_server(objects),
+        services::cluster_ips(objects, "default", "kubernetes"),
+        services::cluster_ips(objects, DNS_SERVICE.0, DNS_SERVICE.1),
     );
     versions.extend(plugin);
     let external = external?;
@@ -162,8 +174,14 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     if balances_load(client, external.as_ref()).await {
         features.insert(Feature::LoadBalancers);
     }
+    let api_server = api_server?;
+    for address in &api_server {
+        features.insert(if address.is_ipv4() { Feature::ApiServerV4 } else { Feature::ApiServerV6 });
+    }
+    let dns = Dns::new(servers?, connect.external_name.as_deref(), external.as_ref());
+    features.extend(dns.features());
     let environment = Environment { features, families: families? };
-    Ok(Survey { context, versions, environment, nodes, external, api_server: api_server? })
+    Ok(Survey { context, versions, environment, nodes, external, api_server, dns })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {

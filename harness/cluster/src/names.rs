@@ -13,6 +13,8 @@ pub const EXTERNAL: &str = "external";
 /// The label on the external vantage point that says that services of type LoadBalancer get addresses which are reached
 /// from there.
 pub const LOAD_BALANCERS_LABEL: &str = "udn-conformance.io/load-balancers";
+/// The annotation on the external vantage point's pod that says under which name DNS knows its host.
+pub const EXTERNAL_NAME: &str = "udn-conformance.io/external-name";
 /// The API group of MetalLB, where it is installed.
 pub(crate) const METALLB: &str = "metallb.io";
 /// The field manager of server-side apply.

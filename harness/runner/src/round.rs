@@ -95,7 +95,7 @@ impl Round {
                     round.facts.push((index, FactQuestion { pod: pod.clone(), fact: fact.clone(), family: *family }));
                 }
                 (Check::Object { object, claim }, None) => round.claims.push((index, object.clone(), claim.clone())),
-                (Check::Probe { .. }, None) => {}
+                (Check::Probe { .. } | Check::Resolve { .. }, None) => {}
             }
         }
         round.book = Arc::new(book);
@@ -144,6 +144,7 @@ impl Round {
 fn round_trip(outcome: &Outcome) -> Option<Duration> {
     match outcome {
         Outcome::Open { rtt_us, .. } => Some(Duration::from_micros(*rtt_us)),
+        Outcome::Answered { took_us, .. } => Some(Duration::from_micros(*took_us)),
         _ => None,
     }
 }
@@ -163,6 +164,7 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
         },
         timeout,
         introduces: resolved.introduces(),
+        lookup: resolved.lookup.clone(),
     };
     Planned { cell, resolved, shot }
 }

@@ -96,7 +96,10 @@ fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
         "metadata": {
             "name": "external",
             "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
-            "annotations": {"lab.udn-conformance.io/netns": "external"},
+            "annotations": {
+                "lab.udn-conformance.io/netns": "external",
+                "udn-conformance.io/external-name": super::dns::EXTERNAL,
+            },
         },
         "spec": {
             "nodeName": NODES[0], "hostNetwork": true, "tolerations": everywhere, "enableServiceLinks": false,

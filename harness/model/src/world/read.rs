@@ -105,6 +105,8 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
         pod,
         node,
         labels,
+        hostname: manifest["spec"]["hostname"].as_str().map(str::to_owned),
+        subdomain: manifest["spec"]["subdomain"].as_str().map(str::to_owned),
         listens,
         named_ports,
         primary,

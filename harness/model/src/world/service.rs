@@ -94,12 +94,18 @@ impl Service {
     /// The pods that stand behind a port: selected, and listening on it.
     #[must_use]
     pub fn backends<'a>(&self, world: &'a World, port: &ServicePort) -> Vec<&'a Pod> {
-        let selected = |pod: &Pod| {
+        self.selected(world).into_iter().filter(|pod| port.number_at(pod).is_some()).collect()
+    }
+
+    /// The pods that its selector means, whatever they listen on.
+    #[must_use]
+    pub fn selected<'a>(&self, world: &'a World) -> Vec<&'a Pod> {
+        let selected = |pod: &&Pod| {
             !self.selector.is_empty()
                 && pod.pod.namespace == self.service.namespace
                 && self.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
         };
-        world.pods.iter().filter(|pod| selected(pod) && port.number_at(pod).is_some()).collect()
+        world.pods.iter().filter(selected).collect()
     }
 }
 
