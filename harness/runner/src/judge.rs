@@ -412,6 +412,7 @@ mod tests {
         let cut = Outcome::Answered { rcode, addresses, truncated: true, asked, took_us };
         assert_eq!(word(&judge(&wanted, &cut, &FarSide::NotAsked)), "mismatch");
         assert!(is_late(&wanted, &Outcome::TimedOut) && is_late(&Wanted::NoSuchName, &Outcome::TimedOut));
+        assert!(is_late(&wanted, &Outcome::Garbled { why: "x".into() }) && !is_late(&wanted, &cut));
     }
 
     #[test]

@@ -9,12 +9,17 @@ use crate::words::{Family, Transport};
 use crate::world::Pod;
 
 impl Maker<'_> {
-    /// Every pod to the cluster's DNS service, over TCP and UDP.
+    /// Every pod to the cluster's DNS service, over UDP, and over TCP as well where the name is of its own namespace or of
+    /// nobody's.
     pub(super) fn names(&self, matrix: &FullMatrix, cells: &mut Vec<Cell>) {
         let mut made = Vec::new();
         for pod in &self.world.pods {
             for name in dns::names(self.world, &pod.pod.namespace) {
-                for transport in [Transport::Tcp, Transport::Udp] {
+                // What is somebody else's is asked for as resolvers do.
+                let foreign = matches!(&name, DnsName::Service(service) if service.namespace != pod.pod.namespace);
+                let transports: &[Transport] =
+                    if foreign { &[Transport::Udp] } else { &[Transport::Udp, Transport::Tcp] };
+                for transport in transports.iter().copied() {
                     for family in &matrix.families {
                         let from = VantagePoint::Pod(pod.pod.clone());
                         let expected = oracle::expect_answer(self.world, &from, &name, transport, *family);
