@@ -434,7 +434,7 @@ mod tests {
         let (_directory, connect) = kubeconfig(ONE);
         let (client, address, context) = client(&connect).await.unwrap();
         assert_eq!(context, "one");
-        let error = survey(&Objects::new(client), &address, context).await.unwrap_err().to_string();
+        let error = survey(&Objects::new(client), &address, context, &connect).await.unwrap_err().to_string();
         assert!(error.starts_with("API server https://127.0.0.1:9/ cannot be reached: "), "{error}");
         assert!(error.contains("refused"), "{error}");
     }

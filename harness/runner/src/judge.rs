@@ -157,9 +157,9 @@ pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
 pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     match (wanted, outcome) {
         // A rejection is an answer, too, and one that a controller writes packet by packet.
-        (Wanted::Reach { .. } | Wanted::Rejected | Wanted::Addresses(_) | Wanted::NoSuchName, Outcome::TimedOut) => {
-            true
-        }
+        (Wanted::Reach { .. } | Wanted::Rejected, Outcome::TimedOut) => true,
+        // A server that accepts the connection and says nothing is late as well; one that garbles does so again.
+        (Wanted::Addresses(_) | Wanted::NoSuchName, Outcome::TimedOut | Outcome::Garbled { .. }) => true,
         (Wanted::Reach { introduces, .. }, Outcome::Open { peer: None, .. }) => *introduces,
         _ => false,
     }
