@@ -173,6 +173,7 @@ fn action(action: &Action) -> String {
         Action::Delete(object) => format!("delete {object}"),
         Action::DeleteAndWait(object) => format!("delete {object} and wait until it is gone"),
         Action::Label { object, key, value } => format!("label {key} of {object} {}", set(value)),
+        Action::RestartNodeComponent { node } => format!("restart the network's node component on node{node}"),
         Action::Annotate { object, key, value } => format!("annotation {key} of {object} {}", set(value)),
     }
 }

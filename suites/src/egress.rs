@@ -1,10 +1,11 @@
 //! What leaves a network: to an external server, to hosts, to the API server.
 
 use udn_fixtures::{FixtureError, Fixtures};
-use udn_model::scenario::{Assertion, FullMatrix, Scenario, Suite, Targets};
+use udn_model::rule::RuleName;
+use udn_model::scenario::{Assertion, FullMatrix, Phase, Scenario, Suite, Targets};
 
 use crate::isolation::tenants;
-use crate::phases::{everything, names, steady};
+use crate::phases::{everything, names, phase, rules, steady};
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
@@ -23,5 +24,26 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
             phases: steady(vec![outside, names]),
         });
     }
+    for layer in ["layer2", "layer3"] {
+        scenarios.push(overlap(fixtures, layer)?);
+    }
     Ok(Suite { name: "egress", title: "what leaves a network, and with which source address", scenarios })
+}
+
+/// One pod a network and node, so that the networks give the same addresses.
+fn overlap(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
+    let networks = format!("networks/twins-{layer}.yaml");
+    let matrix =
+        FullMatrix { targets: Targets::Outside, rules: rules(&["egress/external"]), outsiders: false, ..everything() };
+    let together = Phase {
+        open_as: Some(RuleName::new("egress/overlap")),
+        ..phase("together", Vec::new(), vec![Assertion::Full(matrix)])
+    };
+    Ok(Scenario {
+        name: format!("overlap-{layer}"),
+        title: format!("pods of two {layer} networks with the same address leave at once from the same source port"),
+        world: fixtures.world(&format!("twins-{layer}"), &[&networks])?,
+        exclusive: false,
+        phases: vec![together],
+    })
 }

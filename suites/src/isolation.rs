@@ -109,7 +109,7 @@ impl Hand {
     }
 }
 
-fn gate(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {
+pub(crate) fn gate(fixtures: &Fixtures, layer: &str) -> Result<WorldSpec, FixtureError> {
     let networks = format!("networks/gate-{layer}.yaml");
     fixtures.world(&format!("gate-{layer}"), &[&networks, "workloads/gate.yaml"])
 }

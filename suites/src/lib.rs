@@ -8,9 +8,12 @@ mod addressing;
 mod admission;
 mod egress;
 mod isolation;
+mod membership;
 mod objects;
 mod phases;
 mod policy;
+mod recreate;
+mod restart;
 mod services;
 
 use udn_fixtures::{FixtureError, Fixtures};

@@ -5,9 +5,9 @@ use udn_model::cell::{Claim, ObjectRef};
 use udn_model::scenario::{Action, Assertion, Phase, Scenario, Suite};
 use udn_model::world::PRIMARY_LABEL;
 
-use crate::admission;
 use crate::isolation::tenants;
 use crate::phases::{claim, condition, cudn, phase, pod, steady, udn};
+use crate::{admission, membership, recreate, restart};
 
 /// The finalizer that keeps a network while pods use it.
 const FINALIZER: &str = "k8s.ovn.org/user-defined-network-protection";
@@ -30,6 +30,9 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
     scenarios.push(in_use(fixtures)?);
     scenarios.push(second_primary(fixtures)?);
     scenarios.push(namespace_label(fixtures)?);
+    scenarios.extend(membership::scenarios(fixtures)?);
+    scenarios.extend(recreate::scenarios(fixtures)?);
+    scenarios.push(restart::scenario(fixtures)?);
     scenarios.extend(admission::scenarios(fixtures)?);
     Ok(Suite { name: "objects", title: "what the objects say and when they go", scenarios })
 }

@@ -3,10 +3,11 @@
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::ObjectRef;
 use udn_model::rule::RuleName;
-use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Scenario, Suite, Targets};
+use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets};
 use udn_model::words::Transport;
 use udn_model::world::PodRef;
 
+use crate::isolation::gate;
 use crate::phases::{among_pods, everything, names, phase, rules};
 
 /// What is probed: the ports that policies speak of, and what they do not name.
@@ -15,7 +16,11 @@ const PORTS: [(Transport, Option<u16>); 4] =
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
-    let scenarios = ["layer2", "layer3"].map(|layer| inside(fixtures, layer)).into_iter().collect::<Result<_, _>>()?;
+    let mut scenarios = Vec::new();
+    for layer in ["layer2", "layer3"] {
+        scenarios.push(inside(fixtures, layer)?);
+        scenarios.push(no_window(fixtures, layer)?);
+    }
     Ok(Suite { name: "policy", title: "what NetworkPolicies cut, let through and give back", scenarios })
 }
 
@@ -55,6 +60,31 @@ fn inside(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
         world: fixtures.world(&format!("policy-{layer}"), &[&networks, "workloads/policy.yaml"])?,
         exclusive: true,
         phases,
+    })
+}
+
+/// A pod that a policy selects appears while those whom it shuts out try.
+fn no_window(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
+    let apply = |path: &str| Ok::<_, FixtureError>(Action::Apply(fixtures.manifests(&[path])?));
+    let of = |pod: &str| {
+        vec![Assertion::Full(FullMatrix {
+            pods: vec![PodRef::new("gate", pod)],
+            rules: rules(&["isolation/same-network-open", "policy/deny-ingress", "policy/allow-rules"]),
+            ..among_pods()
+        })]
+    };
+    // That the policy is in force is known before its next pod appears.
+    let applied = vec![apply("policies/guard.yaml")?, apply("workloads/guarded-early.yaml")?];
+    let appears = Phase {
+        probing: Probing::FromFirstPacket,
+        ..phase("appears", vec![apply("workloads/guarded-newcomer.yaml")?], of("newcomer"))
+    };
+    Ok(Scenario {
+        name: format!("no-window-{layer}"),
+        title: format!("a policy guards a new pod from its first packet, {layer}"),
+        world: gate(fixtures, layer)?,
+        exclusive: true,
+        phases: vec![phase("applied", applied, of("early")), appears],
     })
 }
 

@@ -8,6 +8,7 @@ mod interrupt;
 mod place;
 mod reporting;
 mod select;
+mod sentry;
 mod target;
 mod tied;
 

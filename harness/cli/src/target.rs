@@ -85,6 +85,15 @@ impl LabInUse {
         }
     }
 
+    /// The lab, however it came about.
+    #[must_use]
+    pub(crate) fn running(&self) -> &udn_lab::Running {
+        match self {
+            Self::Own(lab) => lab.running(),
+            Self::Found(lab) => lab,
+        }
+    }
+
     /// What is wrong with the lab itself: a run on it says nothing about the network then.
     #[must_use]
     pub(crate) fn problems(&self) -> Vec<String> {

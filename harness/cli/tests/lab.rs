@@ -7,15 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use udn_fixtures::Fixtures;
-use udn_model::cell::{AddressOn, Cell, Check, Expectation, Reach, Target, VantagePoint};
+use udn_model::cell::{AddressOn, Cell, Check, Expectation, Exposure, Reach, Target, VantagePoint};
 use udn_model::filter::Filter;
 use udn_model::plan::{Environment, Plan};
-use udn_model::words::{Placement, Transport};
+use udn_model::words::{Family, Placement, Transport};
 use udn_model::world::World;
 
 /// Verdicts by cell id.
@@ -41,6 +43,9 @@ fn main() {
     }
     trials.push(Trial::test("faults::isolation-acl-lost", isolation_acl_lost));
     trials.push(Trial::test("faults::udp-dropped-on-one-node", udp_dropped_on_one_node));
+    trials.push(Trial::test("faults::snat-lost-on-one-node", snat_lost_on_one_node));
+    trials.push(Trial::test("faults::node-ports-cut-off-one-node", node_ports_cut_off_one_node));
+    trials.push(Trial::test("faults::policy-acls-lost", policy_acls_lost));
     trials.push(Trial::test("runs::two-at-once", two_at_once));
     // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
@@ -225,6 +230,71 @@ fn udp_dropped_on_one_node() -> Result<(), Failed> {
             // Whoever sends from the node, or has all his peers there, has no control left.
             _ => Effect::Unjudged,
         }
+    })
+}
+
+/// The default network's gateway router of one node no longer translates source addresses.
+fn snat_lost_on_one_node() -> Result<(), Failed> {
+    let lab = Lab::up("snat");
+    lab.exec("ovn-control-plane", &["ovn-nbctl", "lr-nat-del", "GR_ovn-worker2"]);
+    compare(&lab, "egress::layer3", |cell, world| {
+        let Check::Probe { from: VantagePoint::Pod(pod), to, .. } = &cell.check else { return Effect::None };
+        let there = pod.namespace == "plain" && world.pod(pod).is_some_and(|pod| pod.node == 1);
+        // To the node itself nothing is translated.
+        let outwards = matches!(to, Target::External | Target::ApiServer | Target::Node(0));
+        if there && outwards { Effect::Broken } else { Effect::None }
+    })
+}
+
+/// The underlay lets nobody through to one node's NodePorts: open cells fail, and those that must be rejected, too.
+fn node_ports_cut_off_one_node() -> Result<(), Failed> {
+    let lab = Lab::up("ports");
+    for line in [
+        "add table bridge fault",
+        "add chain bridge fault forward { type filter hook forward priority 0; }",
+        "add rule bridge fault forward ip daddr 172.18.0.4 tcp dport 30000-32767 drop",
+    ] {
+        lab.exec("underlay", &["nft", line]);
+    }
+    compare(&lab, "services::layer3", |cell, world| {
+        let Check::Probe { from, to, transport: Transport::Tcp, family: Family::V4, .. } = &cell.check else {
+            return Effect::None;
+        };
+        let over_the_underlay = match from {
+            VantagePoint::Pod(pod) => world.pod(pod).is_some_and(|pod| pod.node != 1),
+            VantagePoint::Node(slot) => *slot != 1,
+            VantagePoint::External => true,
+        };
+        let answered = matches!(cell.expectation, Expectation::Open { .. } | Expectation::Rejected);
+        let there = matches!(to, Target::Service { via: Exposure::NodePort(1), .. });
+        if over_the_underlay && there && answered { Effect::Broken } else { Effect::None }
+    })
+}
+
+/// Whatever rule a policy puts into OVN to drop packets is deleted at once.
+fn policy_acls_lost() -> Result<(), Failed> {
+    let lab = Lab::up("policy");
+    let find = "ovn-nbctl --bare --columns=_uuid find ACL action=drop tier=2".split(' ').collect::<Vec<_>>();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for acl in lab.exec("ovn-control-plane", &find).split_whitespace() {
+                    let groups = format!("--bare --columns=_uuid find Port_Group acls{{>=}}{acl}");
+                    let groups: Vec<&str> = [&["ovn-nbctl"], &groups.split(' ').collect::<Vec<_>>()[..]].concat();
+                    for group in lab.exec("ovn-control-plane", &groups).split_whitespace() {
+                        lab.exec("ovn-control-plane", &["ovn-nbctl", "remove", "Port_Group", group, "acls", acl]);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let outcome = compare(&lab, "policy::layer3::ingress-denied", |cell, _| {
+            let denied = cell.rule.is_policy() && cell.expectation == Expectation::Closed;
+            if denied { Effect::Broken } else { Effect::None }
+        });
+        done.store(true, Ordering::Relaxed);
+        outcome
     })
 }
 

@@ -7,6 +7,7 @@ use udn_model::cell::ObjectRef;
 use udn_model::scenario::Action;
 
 use crate::claims::Answer;
+use crate::component;
 use crate::error::Error;
 use crate::objects::Real;
 use crate::provision;
@@ -59,6 +60,7 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             let result = world.objects.set(&world.real(object), "labels", key, value.as_deref()).await;
             judge_later(world, object.clone(), result)
         }
+        Action::RestartNodeComponent { node } => component::restart(world, *node).await,
         Action::Annotate { object, key, value } => {
             let result = world.objects.set(&world.real(object), "annotations", key, value.as_deref()).await;
             judge_later(world, object.clone(), result)

@@ -18,6 +18,7 @@ use udn_model::dns::DNS_SERVICE;
 use udn_model::plan::Environment;
 use udn_model::words::Family;
 
+use crate::component;
 use crate::error::{Error, innermost};
 use crate::lookups::Dns;
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
@@ -149,7 +150,7 @@ pub(crate) async fn survey(
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad, api_server, servers) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server, servers, component) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
@@ -157,6 +158,7 @@ pub(crate) async fn survey(
         default_attachment(objects),
         services::cluster_ips(objects, "default", "kubernetes"),
         services::cluster_ips(objects, DNS_SERVICE.0, DNS_SERVICE.1),
+        component::may_be_restarted(client),
     );
     versions.extend(plugin);
     let external = external?;
@@ -171,6 +173,9 @@ pub(crate) async fn survey(
         features.insert(Feature::TwoNodes);
     }
     features.insert(Feature::HostNetworkPods);
+    if component {
+        features.insert(Feature::NodeComponentPods);
+    }
     if balances_load(client, external.as_ref()).await {
         features.insert(Feature::LoadBalancers);
     }

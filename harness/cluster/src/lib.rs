@@ -24,6 +24,7 @@ pub mod agent;
 mod claims;
 pub mod cleanup;
 pub mod cluster;
+mod component;
 pub mod connect;
 pub mod error;
 mod evidence;

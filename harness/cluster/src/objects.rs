@@ -47,6 +47,10 @@ impl Real {
     /// From an object's names in a world.
     pub(crate) fn of(object: &ObjectRef, naming: &Naming) -> Self {
         let (namespace, name) = match &object.namespace {
+            // A CUDN's definitions have its name.
+            Some(namespace) if object.kind == "NetworkAttachmentDefinition" => {
+                (Some(naming.real(namespace)), naming.attachment(&object.name))
+            }
             Some(namespace) => (Some(naming.real(namespace)), object.name.clone()),
             None => (None, naming.real(&object.name)),
         };

@@ -189,6 +189,11 @@ impl KubeWorld {
         self.naming.world(namespace).map(|namespace| PodRef::new(namespace, name))
     }
 
+    /// The Kubernetes name of the node in a slot.
+    pub(crate) fn node_name(&self, slot: u8) -> Option<String> {
+        self.outposts.names().get(usize::from(slot)).cloned()
+    }
+
     fn key_of(&self, pod: &PodRef) -> Key {
         (self.naming.real(&pod.namespace), pod.name.clone())
     }

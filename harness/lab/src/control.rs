@@ -38,6 +38,12 @@ pub struct Status {
     pub daemons: Vec<Daemon>,
     /// What is wrong with the lab itself; empty when it is sound. A run on a lab with problems says nothing about the network.
     pub problems: Vec<String>,
+    /// Daemons that ended and are not started again: nothing more can be learnt from this lab.
+    #[serde(default)]
+    pub lost: Vec<String>,
+    /// Logs of the daemons that there are problems of, as named inside.
+    #[serde(default)]
+    pub logs: Vec<PathBuf>,
 }
 
 /// A node.
@@ -67,14 +73,17 @@ pub(crate) fn inside() -> PathBuf {
     Path::new(FOLDER).join(SOCKET)
 }
 
+/// A path inside as the host sees it, `init` being the lab's first process (a process id of the host).
+pub(crate) fn from_outside(init: u32, path: &Path) -> PathBuf {
+    Path::new("/proc").join(init.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// Asks the lab whose first process is `init` (a process id of the host).
 ///
 /// # Errors
 /// When it does not answer within five seconds.
 pub fn ask(init: u32, request: Request) -> io::Result<Status> {
-    let path =
-        Path::new("/proc").join(init.to_string()).join("root").join(inside().strip_prefix("/").unwrap_or(&inside()));
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = UnixStream::connect(from_outside(init, &inside()))?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     let mut line = serde_json::to_vec(&request)?;

@@ -100,7 +100,9 @@ async fn look(kubeconfig: &Path) {
     assert_eq!(external.metadata.labels.unwrap()["udn-conformance.io/vantage-point"], "external");
     let pods = Api::<Pod>::namespaced(client, "ovn-kubernetes");
     let command = ["ovs-vsctl", "get", "open", ".", "external_ids:system-id"];
-    let mut process = pods.exec("ovnkube-node-ovn-worker2", command, &AttachParams::default()).await.unwrap();
+    let component = ListParams::default().labels("app=ovnkube-node").fields("spec.nodeName=ovn-worker2");
+    let component = pods.list(&component).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let mut process = pods.exec(&component, command, &AttachParams::default()).await.unwrap();
     let mut text = String::new();
     process.stdout().unwrap().read_to_string(&mut text).await.unwrap();
     assert_eq!(text.trim(), "ovn-worker2");

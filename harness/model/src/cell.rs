@@ -487,6 +487,8 @@ pub enum Feature {
     ExternalNameV4,
     /// A name outside of the cluster that has an IPv6 address.
     ExternalNameV6,
+    /// The network plugin's node component runs in pods that may be deleted.
+    NodeComponentPods,
 }
 
 impl Feature {
@@ -521,6 +523,9 @@ impl Feature {
             Self::NoOverlay => "ClusterUserDefinedNetwork has no field spec.network.noOverlay in this cluster",
             Self::Evpn => "ClusterUserDefinedNetwork has no field spec.network.evpn in this cluster",
             Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
+            Self::NodeComponentPods => {
+                "no pods labelled app=ovnkube-node in namespace ovn-kubernetes or openshift-ovn-kubernetes that may be deleted"
+            }
             Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
             Self::ClusterDns => "the cluster has no DNS service kube-system/kube-dns",
             Self::ApiServerV4 => "the service default/kubernetes has no IPv4 address",

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, Target, VantagePoint};
+use crate::cell::{AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Target, VantagePoint};
 use crate::dns::DnsName;
 use crate::fact;
 use crate::filter::Filter;
@@ -15,7 +15,7 @@ use crate::oracle::{self, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
 use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{ServicePort, World, WorldError};
+use crate::world::{PRIMARY_LABEL, ServicePort, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl Environment {
             Feature::ApiServerV6,
             Feature::ExternalNameV4,
             Feature::ExternalNameV6,
+            Feature::NodeComponentPods,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
     }
@@ -199,11 +200,6 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             && a["metadata"]["name"] == b["metadata"]["name"]
             && a["metadata"]["namespace"] == b["metadata"]["namespace"]
     };
-    let named = |manifest: &Value, object: &crate::cell::ObjectRef| {
-        manifest["kind"] == object.kind
-            && manifest["metadata"]["name"] == object.name
-            && manifest["metadata"]["namespace"].as_str() == object.namespace.as_deref()
-    };
     for action in actions {
         match action {
             Action::Apply(objects) => {
@@ -215,22 +211,33 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             Action::Delete(object) | Action::DeleteAndWait(object) => {
                 manifests.retain(|manifest| !named(manifest, object))
             }
-            Action::Annotate { object, key, value } => {
-                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, object)) {
-                    match value {
-                        Some(value) => manifest["metadata"]["annotations"][key] = Value::String(value.clone()),
-                        None => {
-                            if let Some(annotations) = manifest["metadata"]["annotations"].as_object_mut() {
-                                annotations.remove(key);
-                            }
-                        }
-                    }
-                }
+            Action::Annotate { object, key, value } => set(manifests, object, ("annotations", key), value.as_deref()),
+            // This label cannot be changed: whoever tries wants to be refused.
+            Action::Label { key, .. } if key == PRIMARY_LABEL => {}
+            Action::Label { object, key, value } => set(manifests, object, ("labels", key), value.as_deref()),
+            // What is merely submitted is for the matrix to judge: it may well be refused.
+            Action::Submit(_) => {}
+            // Nothing is done, or to nothing that is declared.
+            Action::TryCreate(_) | Action::TryChange(_) | Action::RestartNodeComponent { .. } => {}
+        }
+    }
+}
+
+fn named(manifest: &Value, object: &ObjectRef) -> bool {
+    manifest["kind"] == object.kind
+        && manifest["metadata"]["name"] == object.name
+        && manifest["metadata"]["namespace"].as_str() == object.namespace.as_deref()
+}
+
+/// Sets or removes a label or an annotation of an object.
+fn set(manifests: &mut [Value], object: &ObjectRef, (map, key): (&str, &str), value: Option<&str>) {
+    for manifest in manifests.iter_mut().filter(|manifest| named(manifest, object)) {
+        match (value, manifest["metadata"][map].as_object_mut()) {
+            (Some(value), _) => manifest["metadata"][map][key] = Value::String(value.to_owned()),
+            (None, Some(entries)) => {
+                entries.remove(key);
             }
-            // What is merely submitted, and labels, are for the matrix to judge: they may well be refused.
-            Action::Submit(_) | Action::Label { .. } => {}
-            // Nothing is done.
-            Action::TryCreate(_) | Action::TryChange(_) => {}
+            (None, None) => {}
         }
     }
 }
@@ -495,6 +502,9 @@ impl Maker<'_> {
         if matches!(to, Target::Name(_)) {
             cell.0.requires.push(Feature::ClusterDns);
         }
+        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
+            cell.0.requires.push(Feature::NodeComponentPods);
+        }
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
             cell.0.requires.push(Feature::MultiHoming);
         }
@@ -505,7 +515,7 @@ impl Maker<'_> {
     /// The rule under which the phase has it.
     fn promise(&self, rule: RuleName, expectation: &Expectation) -> RuleName {
         // What is forbidden from the first packet on is a promise of its own.
-        let from_first_packet = self.phase.probing == Probing::FromFirstPacket && expectation.is_negative();
+        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
         match &self.phase.open_as {
             _ if from_first_packet => RuleName::new("isolation/no-window"),
             Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),

@@ -142,7 +142,7 @@ rules! {
     "isolation/cluster-network-members" [Workshop, Tested] "WKS-07, POL-06":
         "A CUDN's namespaces share one network; namespaces that it does not select stay outside."
     "isolation/no-window" [Inferred] "":
-        "Isolation holds from the first packet: a new pod opens no window."
+        "Isolation holds from the first packet: neither a new pod nor a restarted node component opens a window."
     "isolation/name-collision" [Tested] "ISO-12":
         "Networks whose <namespace>_<name> texts concatenate alike are different networks."
     "isolation/external-to-udn" [Inferred] "":
@@ -199,6 +199,8 @@ rules! {
         "Default-network pods reach an external server, hosts, the API server and DNS as ever: user defined networks take nothing from them."
     "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
         "A UDN pod reaches an external server; the server sees the address of the pod's node."
+    "egress/overlap" [Workshop] "WKS-18":
+        "Pods of networks with the same subnet, and of the same address, reach an external server at once from the same source port; it sees the addresses of their nodes."
     "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":
         "A UDN pod reaches host ports of other nodes, which see its node's address, but not of its own node."
     "egress/api-server-and-dns" [Workshop, Tested] "WKS-16, BGP-29, BGP-30":
@@ -212,6 +214,12 @@ rules! {
         "The primary-network label cannot be added to or removed from a namespace; without it a primary UDN is not ready; with it but no network, pods wait."
     "objects/second-primary" [Tested] "LIFE-08, LIFE-17":
         "A second primary network in a namespace is refused."
+    "objects/membership" [Tested] "LIFE-09, LIFE-12..14":
+        "Namespaces join and leave a CUDN with their labels; the NetworkAttachmentDefinition follows, and so does who reaches whom."
+    "objects/recreate" [Workshop] "WKS-26":
+        "A network that is deleted and made again, pods and all, works again: its pods, the outside and the API server are reached."
+    "objects/controller-restart" [Tested] "ISO-18..20, LIFE-24":
+        "Pods of a network reach each other, the outside and the API server while the network's node component is restarted, and after."
     "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
         "Invalid objects are refused at admission with the reason, valid ones are accepted."
 

@@ -76,6 +76,8 @@ pub enum Probing {
     /// Closed cells already while the actions run, as soon as their target has an address, without pause; then as above.
     /// One success is a violation.
     FromFirstPacket,
+    /// In rounds that go on while the actions run, from their beginning: every round must match, nothing may settle first.
+    Throughout,
 }
 
 /// Something done to the world.
@@ -112,6 +114,11 @@ pub enum Action {
         key: String,
         /// Its value.
         value: Option<String>,
+    },
+    /// Restarts the network plugin's node component on a node by deleting its pod, and waits until its successor is Ready.
+    RestartNodeComponent {
+        /// The node's slot.
+        node: u8,
     },
 }
 

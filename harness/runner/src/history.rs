@@ -39,6 +39,8 @@ pub struct History {
     forbidden: bool,
     /// Whether the cell exists only as a control of others.
     control: bool,
+    /// Whether it must match from the first round on.
+    strict: bool,
     attempts: Vec<Attempt>,
     streak: u32,
     streak_since_ms: i64,
@@ -84,6 +86,7 @@ impl History {
             rounds,
             forbidden,
             control,
+            strict: false,
             attempts: Vec::new(),
             streak: 0,
             streak_since_ms: 0,
@@ -94,6 +97,12 @@ impl History {
             flaps: Vec::new(),
             last_trouble: None,
         }
+    }
+
+    /// Must match from the first round on: nothing is allowed for settling.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { strict: true, ..self }
     }
 
     /// An observation made while the phase's actions ran. Only what got through means something: the endpoints were
@@ -126,7 +135,7 @@ impl History {
             return true;
         }
         if let Meaning::Judged(Judged::Mismatch(why) | Judged::Violation(why)) = &meaning
-            && self.settled_once
+            && (self.settled_once || self.strict)
         {
             self.flaps.push((at_ms, why.clone()));
         }
@@ -212,7 +221,8 @@ impl History {
             return Conclusion { verdict: Verdict::Unstable, reason, settled_ms };
         }
         if !self.flaps.is_empty() {
-            let reason = format!("had settled, then: {}", tell(&self.flaps));
+            let when = if self.strict { "not throughout" } else { "had settled, then" };
+            let reason = format!("{when}: {}", tell(&self.flaps));
             return Conclusion { verdict: Verdict::Unstable, reason, settled_ms };
         }
         Conclusion { verdict: Verdict::Pass, reason: String::new(), settled_ms }

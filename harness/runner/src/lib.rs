@@ -13,7 +13,8 @@
 //!
 //! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
 //! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
-//! `resolve` turns names into addresses, `question` cells about names into questions, `ports` hands out source ports, `window` limits what is on its way, `budget` adds
+//! `resolve` turns names into addresses, `question` cells about names into questions, `ports` hands out source ports, `twins` the same
+//! ones to pods of the same address, `window` limits what is on its way, `budget` adds
 //! up where time went, `emit` stamps events.
 
 mod arrivals;
@@ -31,6 +32,7 @@ mod resolve;
 mod round;
 pub mod run;
 mod scenario;
+mod twins;
 mod watch;
 mod window;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use udn_model::verdict::Allow;
 
 /// What stays in the cluster after the run.
@@ -46,6 +47,8 @@ pub struct Options {
     pub probes_in_flight: usize,
     /// For the whole run; what is not judged by then is an error.
     pub deadline: Option<Duration>,
+    /// Told why nothing more can be learnt from the target, once that is so: the run ends early.
+    pub lost: Option<watch::Receiver<Option<String>>>,
     /// Verdicts that do not fail the run.
     pub allow: Allow,
     /// Cells per phase that get objects' and network's state as evidence; the others get attempts and the command only.
@@ -68,6 +71,7 @@ impl Default for Options {
             worlds_alive: 3,
             probes_in_flight: 2048,
             deadline: None,
+            lost: None,
             allow: Allow::default(),
             evidence_cells: 20,
         }

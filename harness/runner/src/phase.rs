@@ -4,6 +4,7 @@ mod before;
 mod early;
 mod pace;
 mod proof;
+mod throughout;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ use crate::run::Stop;
 use crate::window::Window;
 pub(crate) use before::Before;
 use pace::Pace;
+use throughout::Acting;
 
 /// Rounds that are under way at once at most.
 const ROUNDS_AT_ONCE: usize = 8;
@@ -82,11 +84,13 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let cells: Vec<&Cell> = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell).collect();
     let mut phase = Phase::new(shared, world, name, planned, cells, before);
-    let broken = phase.act(planned).await.err();
+    let throughout = planned.probing == Probing::Throughout;
+    let acting = throughout.then(|| Acting::begin(world, planned));
+    let broken = if throughout { None } else { phase.act(planned).await.err() };
     let (ending, broken) = match broken {
         Some(why) if shared.stop.is_set() => (Ending::CutShort { why: shared.stop.why() }, Some(why)),
         Some(why) => (Ending::CutShort { why: why.clone() }, Some(why)),
-        None => (phase.settle().await, None),
+        None => phase.settle(acting).await,
     };
     shared.budget.rounds(&phase.spans);
     let mut outline = phase.conclude(&ending).await;
@@ -163,6 +167,7 @@ struct Phase<'a> {
     declared: Arc<Declared>,
     /// How long the phase itself says that settling may take.
     settle_within: Duration,
+    options: Options,
     cells: Vec<&'a Cell>,
     histories: Vec<History>,
     evidence: Vec<Evidence>,
@@ -189,16 +194,19 @@ impl<'a> Phase<'a> {
         // What was open until the phase's actions closed it takes its time to close; that is settling. What was closed,
         // or is watched from its first packet, must never be open.
         let closing = |cell: &Cell| planned.probing == Probing::AfterActions && before.was_open(cell);
-        let histories = cells
-            .iter()
-            .map(|cell| History::new(rounds, cell.rule.is_isolation() && !closing(cell), cell.rule.is_control()))
-            .collect();
+        let throughout = planned.probing == Probing::Throughout;
+        let history = |cell: &&Cell| {
+            let history = History::new(rounds, cell.rule.is_isolation() && !closing(cell), cell.rule.is_control());
+            if throughout { history.strict() } else { history }
+        };
+        let histories = cells.iter().map(history).collect();
         Self {
             shared,
             world,
             name,
             declared: Arc::new(planned.world.clone()),
             settle_within: Duration::from_secs(planned.settle_within_s.into()),
+            options: if throughout { throughout::options(&shared.options) } else { shared.options.clone() },
             evidence: vec![Evidence::default(); cells.len()],
             cells,
             histories,
@@ -210,11 +218,18 @@ impl<'a> Phase<'a> {
         }
     }
 
-    /// Rounds until all cells have settled and held, or the deadline has passed.
-    async fn settle(&mut self) -> Ending {
+    /// Rounds until all cells have settled and held, or the deadline has passed. With `acting`, rounds go on while that
+    /// does, and those before its end do not count to the last ones. Says also why later phases cannot be judged.
+    async fn settle(&mut self, mut acting: Option<Acting>) -> (Ending, Option<String>) {
         if self.cells.is_empty() {
-            return Ending::Done { deadline_ms: 0 };
+            let broken = match acting {
+                Some(mut acting) => acting.end().await.err(),
+                None => None,
+            };
+            return (Ending::Done { deadline_ms: 0 }, broken);
         }
+        // Where actions run meanwhile, the deadline counts from their end.
+        let mut since = self.zero;
         let deadline = self.shared.options.settle_deadline.max(self.settle_within);
         let mut pace = Pace::new(&self.shared.options);
         let mut rounds: JoinSet<Finished> = JoinSet::new();
@@ -222,13 +237,25 @@ impl<'a> Phase<'a> {
         let mut gate: Option<oneshot::Receiver<()>> = None;
         let mut next_start = Instant::now();
         loop {
-            let overdue = pace.overdue(self.zero, deadline);
-            let launch = !overdue && pace.wants_another(self.zero) && gate.is_none() && rounds.len() < ROUNDS_AT_ONCE;
-            if rounds.is_empty() && (overdue || !pace.wants_another(self.zero)) {
+            let overdue = acting.is_none() && pace.overdue(since, deadline);
+            let wanted = acting.is_some() || pace.wants_another(since);
+            let launch = !overdue && wanted && gate.is_none() && rounds.len() < ROUNDS_AT_ONCE;
+            if rounds.is_empty() && (overdue || !wanted) {
                 break;
             }
             tokio::select! {
-                () = self.shared.stop.wait() => return Ending::CutShort { why: self.shared.stop.why() },
+                () = self.shared.stop.wait() => {
+                    let why = self.shared.stop.why();
+                    return (Ending::CutShort { why: why.clone() }, acting.map(|_| why));
+                }
+                result = async { match acting.as_mut() { Some(acting) => acting.end().await, None => Ok(()) } }, if acting.is_some() => {
+                    acting = None;
+                    since = Instant::now();
+                    if let Err(why) = result {
+                        return (Ending::CutShort { why: why.clone() }, Some(why));
+                    }
+                    pace.only_from_now();
+                }
                 () = tokio::time::sleep_until(next_start), if launch => {
                     pace.launched += 1;
                     next_start = Instant::now() + pace.interval();
@@ -255,7 +282,7 @@ impl<'a> Phase<'a> {
         let settled = self.zero + Duration::from_millis(self.settled_ms().unwrap_or_else(|| millis(deadline)));
         self.shared.budget.settling(settled.saturating_duration_since(self.zero));
         self.understand_refusals();
-        Ending::Done { deadline_ms: millis(deadline) }
+        (Ending::Done { deadline_ms: millis(deadline) }, None)
     }
 
     /// Plans a round and prepares the far side for it.
@@ -267,7 +294,7 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.shared.options);
+        let round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.options);
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {
             for lookout in &probe.resolved.witnesses {

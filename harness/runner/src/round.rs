@@ -19,6 +19,7 @@ use crate::judge::is_late;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
+use crate::twins::Twins;
 use crate::window::{CHUNK, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
@@ -83,12 +84,21 @@ impl Round {
         options: &Options,
     ) -> Self {
         let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
+        let mut twins = Twins::default();
         for (index, cell) in cells.iter().enumerate() {
             match (&cell.check, resolve(cell, &book, declared)) {
                 (_, Some(Ok(resolved))) => {
                     let timeout =
                         if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
-                    round.probes.push(planned(index, resolved, ports, timeout));
+                    let mut planned = planned(index, resolved, ports, timeout);
+                    match twins.port(cell, &book, ports) {
+                        Ok(port) => planned.shot.source_port = port.or(planned.shot.source_port),
+                        Err(why) => {
+                            round.unresolved.push((index, why));
+                            continue;
+                        }
+                    }
+                    round.probes.push(planned);
                 }
                 (_, Some(Err(why))) => round.unresolved.push((index, why)),
                 (Check::Fact { pod, fact, family }, None) => {

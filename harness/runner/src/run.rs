@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use udn_model::event::{Event, EventKind, FORMAT, TimeBudget};
 use udn_model::plan::{Plan, PlannedScenario};
-use udn_model::scenario::WorldSpec;
+use udn_model::scenario::{Action, WorldSpec};
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 
 use crate::budget::{Budget, millis};
@@ -110,8 +110,8 @@ pub async fn run(
         scenarios: plan.scenarios.len(),
     });
     let stop = Stop::new();
-    let watchdog =
-        watchdog(stop.clone(), cancel.clone(), options.deadline.map(|deadline| begun + deadline), options.deadline);
+    let deadline = options.deadline.map(|deadline| begun + deadline);
+    let watchdog = watchdog(stop.clone(), cancel.clone(), deadline, options.deadline, options.lost.clone());
     let watchdog = tokio::spawn(watchdog);
     let budget = Arc::new(Budget::default());
     budget.setup(setup);
@@ -161,15 +161,32 @@ fn unfinished_is_never_good(exit: ExitCode, stopped: bool) -> ExitCode {
     }
 }
 
-/// Sets the stop when the user interrupts or the run's deadline passes.
-async fn watchdog(stop: Stop, cancel: CancellationToken, at: Option<Instant>, deadline: Option<Duration>) {
+/// Sets the stop when the user interrupts, the run's deadline passes or the target is lost.
+async fn watchdog(
+    stop: Stop,
+    cancel: CancellationToken,
+    at: Option<Instant>,
+    deadline: Option<Duration>,
+    lost: Option<watch::Receiver<Option<String>>>,
+) {
     let overdue = async {
         match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
     };
+    let lost = async {
+        let told = match lost {
+            Some(mut lost) => lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()),
+            None => None,
+        };
+        match told {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        why = lost => stop.set(why),
         () = cancel.cancelled() => stop.set("interrupted".into()),
         () = overdue => {
             let seconds = deadline.unwrap_or_default().as_secs_f64();
@@ -191,6 +208,12 @@ impl Group {
         phases.flat_map(|phase| &phase.cells).filter(|cell| cell.skip.is_none()).count()
     }
 
+    /// Whether something is done to the cluster itself, which scenarios that run meanwhile could feel.
+    fn disturbs(&self) -> bool {
+        let phases = self.scenarios.iter().flat_map(|scenario| &scenario.phases);
+        phases.flat_map(|phase| &phase.actions).any(|action| matches!(action, Action::RestartNodeComponent { .. }))
+    }
+
     /// How many phases follow each other: what decides how long the group takes.
     fn length(&self) -> usize {
         self.scenarios.iter().map(|scenario| scenario.phases.len()).max().unwrap_or_default()
@@ -198,6 +221,7 @@ impl Group {
 }
 
 /// Shared worlds once each, exclusive ones per scenario; the longest first, so that the run does not end waiting for it.
+/// What disturbs others comes last.
 fn groups(plan: Plan) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for planned in plan.scenarios {
@@ -208,7 +232,7 @@ fn groups(plan: Plan) -> Vec<Group> {
             None => groups.push(Group { spec, exclusive, scenarios: vec![planned] }),
         }
     }
-    groups.sort_by_key(|group| std::cmp::Reverse((group.length(), group.tried_cells())));
+    groups.sort_by_key(|group| (group.disturbs(), std::cmp::Reverse((group.length(), group.tried_cells()))));
     groups
 }
 
@@ -228,7 +252,14 @@ async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> V
     let alive = Arc::new(Semaphore::new(shared.options.worlds_alive.max(1)));
     let making = Arc::new(Semaphore::new(shared.options.world_concurrency.max(1)));
     let mut worlds = JoinSet::new();
+    let mut outcomes = Vec::new();
     for (index, group) in groups(plan).into_iter().enumerate() {
+        if group.disturbs() {
+            // By itself: neither must others feel what is done, nor be blamed for it.
+            while let Some(outcome) = worlds.join_next().await {
+                outcomes.extend(outcome.ok());
+            }
+        }
         // Here, so that the order is kept; what is not tried needs no room.
         let permit = if group.tried_cells() > 0 { permit(&alive, &shared.stop).await } else { None };
         let job = WorldJob {
@@ -239,7 +270,8 @@ async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> V
         };
         worlds.spawn(job.run(group, permit));
     }
-    worlds.join_all().await
+    outcomes.extend(worlds.join_all().await);
+    outcomes
 }
 
 /// A permit; `None` once everything is to stop.

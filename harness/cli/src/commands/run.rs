@@ -1,7 +1,7 @@
 //! `run`: target, plan, run, reports.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use udn_runner::Header;
 use crate::args::{self, Keep, TargetKind};
 use crate::failure::Failure;
 use crate::reporting::{Events, Reporting, milliseconds, note_folder};
+use crate::sentry::Sentry;
 use crate::target::{self, Connected, LabInUse, Wishes};
 use crate::{interrupt, place, select};
 
@@ -52,7 +53,7 @@ pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
     }
     say_when_interrupted(&interrupted, &events);
     let begun = Instant::now();
-    let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events };
+    let run = Run { args, suites, begun, id: udn_cluster::new_run_id(), events, folder: folder.path().to_owned() };
     let exit = run.through(size, cancel).await;
     drop(run);
     let allow = allow(args);
@@ -113,6 +114,8 @@ struct Run<'a> {
     begun: Instant,
     id: String,
     events: Events,
+    /// Of the reports.
+    folder: PathBuf,
 }
 
 impl Run<'_> {
@@ -155,7 +158,10 @@ impl Run<'_> {
         };
         let (sender, receiver) = mpsc::unbounded_channel();
         let forwarder = tokio::spawn(forward(receiver, self.events.clone()));
-        let summary = udn_runner::run(header, plan, Arc::new(kube), self.options(), cancel, sender).await;
+        let sentry = lab.as_ref().map(|lab| Sentry::post(lab.running().clone()));
+        let options = udn_runner::Options { lost: sentry.as_ref().map(Sentry::told), ..self.options() };
+        let summary = udn_runner::run(header, plan, Arc::new(kube), options, cancel, sender).await;
+        drop(sentry);
         let last = forwarder.await.ok().flatten();
         let mut exit = summary.exit;
         if let Some(lab) = lab {
@@ -191,6 +197,9 @@ impl Run<'_> {
             let message = format!("the lab is not sound, so this run says nothing about the network: {problem}");
             self.events.tell(EventKind::Warning { message });
         }
+        if !problems.is_empty() {
+            self.keep_logs(lab.running());
+        }
         let kept = match self.args.keep {
             Keep::Never => false,
             Keep::OnFailure => exit != ExitCode::Passed,
@@ -214,6 +223,18 @@ impl Run<'_> {
             LabInUse::Found(_) => {}
         }
         if !problems.is_empty() && exit == ExitCode::Passed { ExitCode::Errors } else { exit }
+    }
+
+    /// Copies the logs of what is not sound beside the reports: the lab takes its own with it.
+    fn keep_logs(&self, lab: &udn_lab::Running) {
+        let Ok(status) = lab.status() else { return };
+        for log in status.logs {
+            let message = match lab.copy_out(&log, &self.folder) {
+                Ok(copy) => format!("kept as evidence: {}", copy.display()),
+                Err(error) => format!("{} of the lab cannot be kept: {error}", log.display()),
+            };
+            self.events.tell(EventKind::Warning { message });
+        }
     }
 
     /// The last event, with what the lab made of the exit code, and the time from the first to the last thing that the

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,6 +57,9 @@ struct Shared {
     controller: Arc<Controller>,
     nodes: HashMap<String, NodeSide>,
     sync: Sync,
+    site: Arc<Site>,
+    /// What runs on each node while its component does.
+    parts: Mutex<HashMap<String, JoinSet<()>>>,
     // Dropping the set ends its tasks.
     _tasks: JoinSet<()>,
 }
@@ -96,13 +99,33 @@ impl Network {
         sync.all_chassis().await?;
         let controller = Arc::new(Controller::new(client, northbound, default_network, ground, options, policies));
         let mut tasks = JoinSet::new();
-        for side in &sides {
-            let exposures = controller.exposures.subscribe();
-            tasks.spawn(flows::keep(side.clone(), site.tools.clone(), exposures));
-        }
         controller.start(&mut tasks);
+        let names: Vec<String> = sides.iter().map(|side| side.site.name.clone()).collect();
         let nodes = sides.into_iter().map(|side| (side.site.name.clone(), side)).collect();
-        Ok(Self { shared: Arc::new(Shared { controller, nodes, sync, _tasks: tasks }) })
+        let shared = Shared { controller, nodes, sync, site, parts: Mutex::default(), _tasks: tasks };
+        let network = Self { shared: Arc::new(shared) };
+        names.iter().for_each(|name| network.start_node(name));
+        Ok(network)
+    }
+
+    /// Starts what keeps a node's flows and routes current, unless it runs. Without it pods are not attached there.
+    pub fn start_node(&self, name: &str) {
+        let Some(side) = self.shared.nodes.get(name) else { return };
+        self.parts().entry(name.to_owned()).or_insert_with(|| {
+            let mut tasks = JoinSet::new();
+            let exposures = self.shared.controller.exposures.subscribe();
+            tasks.spawn(flows::keep(side.clone(), self.shared.site.tools.clone(), exposures));
+            tasks
+        });
+    }
+
+    /// Ends it; what it wrote stays.
+    pub fn stop_node(&self, name: &str) {
+        self.parts().remove(name);
+    }
+
+    fn parts(&self) -> MutexGuard<'_, HashMap<String, JoinSet<()>>> {
+        self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until every chassis has installed what OVN was told so far.
@@ -177,6 +200,10 @@ impl PodNetwork for Network {
             .nodes
             .get(&sandbox.node)
             .ok_or_else(|| refused(format!("there is no node {}", sandbox.node)))?;
+        if !self.parts().contains_key(&sandbox.node) {
+            let reason = format!("the node component of {} does not run", sandbox.node);
+            return Err(AttachError::Pending { pod, reason });
+        }
         let decided = self.decided(sandbox).await?;
         attach::attach(node, &self.shared.sync, sandbox, &decided.attachments)
             .await

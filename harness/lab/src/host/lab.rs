@@ -186,6 +186,12 @@ impl Lab {
         self.running.status()
     }
 
+    /// The lab as one that was found by its name.
+    #[must_use]
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
     /// Ends the lab, background or not; returns when nothing of it is left.
     ///
     /// # Errors

@@ -113,6 +113,21 @@ impl Running {
         ask().map_err(|source| Error::NoAnswer { name: self.name.clone(), source, log: self.folder.log() })
     }
 
+    /// Copies a file of the lab, such as one of [`Status::logs`], into the folder `to`; named after its place in the lab.
+    /// Returns where it is.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn copy_out(&self, file: &Path, to: &Path) -> io::Result<PathBuf> {
+        let init = first_process(self.keeper).map_err(io::Error::other)?;
+        // `/…/nodes/ovn-worker/ovn/ovn-controller.log` becomes `ovn-worker.ovn.ovn-controller.log`.
+        let parts: Vec<_> = file.components().rev().take(3).map(|part| part.as_os_str().to_string_lossy()).collect();
+        let name = parts.iter().rev().map(AsRef::as_ref).collect::<Vec<&str>>().join(".");
+        let target = to.join(name);
+        std::fs::copy(control::from_outside(init, file), &target)?;
+        Ok(target)
+    }
+
     /// Ends it; returns when its processes are gone.
     pub(super) fn stop(&self, deadline: Instant) -> Result<(), Error> {
         let pid = Pid::from_raw(self.keeper.cast_signed());

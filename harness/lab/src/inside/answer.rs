@@ -76,6 +76,8 @@ impl Answers {
                 .collect(),
             daemons: self.ground.daemons().into_iter().map(|(name, place, pid)| Daemon { name, place, pid }).collect(),
             problems,
+            lost: self.ground.lost(),
+            logs: self.ground.logs_of_problems(),
         }
     }
 }

@@ -22,7 +22,7 @@ use udn_lab_sys::site::{NodeSite, Site, Tools};
 use super::answer::Answers;
 use super::api::{self, Api};
 use super::start::Start;
-use super::{dns, objects};
+use super::{component, dns, objects};
 use crate::error::Error;
 use crate::pki::Authority;
 
@@ -109,6 +109,9 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
         Some(problem) = reported.recv() => return Err(Error::inside("start everything")(problem)),
     }
     steps.done("nodes");
+    tokio::spawn(component::follow(api.client.clone(), ground.clone(), network.clone(), report.clone()));
+    let looked_after = ground.clone();
+    tokio::spawn(async move { looked_after.look_after().await });
     if let Some(problem) = ground.health().into_iter().next() {
         return Err(Error::inside("keep its daemons running")(problem));
     }

@@ -3,12 +3,14 @@
 //! * `main`: the order of the bring-up
 //! * `api`: the API server, its listeners and our client of it
 //! * `dialer`: how the API server reaches node agents
+//! * `component`: the node component, restarted by deleting its pod
 //! * `objects`: what the lab puts into its API: kinds, namespaces, static pods
 //! * `answer`: the control socket
 //! * `start`: what the parent says first
 
 mod answer;
 mod api;
+mod component;
 mod dialer;
 mod dns;
 mod main;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use udn_lab_sys::ground::NODES;
 use udn_lab_sys::site::{NodeSite, OVN_NAMESPACE};
 
+use super::component;
 use crate::error::Error;
 
 /// Namespace of what stands outside the cluster.
@@ -72,27 +73,9 @@ pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
     create_json::<udn_api::NetworkAttachmentDefinition>(client, OVN_NAMESPACE, default_network).await
 }
 
-/// The pods that the lab itself places: OVN's on every node, and the external host.
-fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
-    let everywhere = json!([{"operator": "Exists"}]);
-    let mut pods: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let pod = json!({
-                "metadata": {
-                    "name": format!("ovnkube-node-{}", node.name),
-                    "labels": {"app": "ovnkube-node", "component": "network"},
-                },
-                "spec": {
-                    "nodeName": node.name, "hostNetwork": true, "tolerations": everywhere, "enableServiceLinks": false,
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{"name": "ovn-controller", "image": "udn-conformance.local/ovn"}],
-                },
-            });
-            (OVN_NAMESPACE, pod)
-        })
-        .collect();
-    let external = json!({
+/// The external host, as a pod.
+fn external() -> Value {
+    json!({
         "metadata": {
             "name": "external",
             "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
@@ -102,36 +85,30 @@ fn static_pods(nodes: &[NodeSite]) -> Vec<(&'static str, Value)> {
             },
         },
         "spec": {
-            "nodeName": NODES[0], "hostNetwork": true, "tolerations": everywhere, "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": 0,
+            "nodeName": NODES[0], "hostNetwork": true, "tolerations": [{"operator": "Exists"}],
+            "enableServiceLinks": false, "terminationGracePeriodSeconds": 0,
             "containers": [{
                 "name": "external", "image": "registry.k8s.io/e2e-test-images/agnhost:2.45", "args": ["pause"],
                 "volumeMounts": [{"name": "agent", "mountPath": "/agent"}],
             }],
             "volumes": [{"name": "agent", "emptyDir": {}}],
         },
-    });
-    pods.push((EXTERNAL_NAMESPACE, external));
-    pods
+    })
 }
 
-/// Creates the static pods once their nodes are ready, and waits until they run.
+/// Creates the pods of the lab itself once their nodes are ready, and waits until they run: OVN's on every node, and the
+/// external host.
 pub(super) async fn pods(client: &Client, nodes: &[NodeSite]) -> Result<(), Error> {
     let all = Api::<Node>::all(client.clone());
     for node in nodes {
         until(&all, &node.name, ready_node(), format!("node {} to be ready", node.name)).await?;
     }
-    let pods = static_pods(nodes);
-    for (namespace, pod) in &pods {
-        create_json::<Pod>(client, namespace, pod.clone()).await?;
-    }
-    for (namespace, pod) in &pods {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let api = Api::<Pod>::namespaced(client.clone(), namespace);
-        until(&api, name, kube::runtime::conditions::is_pod_running(), format!("pod {namespace}/{name} to run"))
-            .await?;
-    }
-    Ok(())
+    component::create(client).await?;
+    create_json::<Pod>(client, EXTERNAL_NAMESPACE, external()).await?;
+    let pods = Api::<Pod>::namespaced(client.clone(), EXTERNAL_NAMESPACE);
+    let running = kube::runtime::conditions::is_pod_running();
+    until(&pods, "external", running, format!("pod {EXTERNAL_NAMESPACE}/external to run")).await?;
+    component::ready(client, nodes.len()).await
 }
 
 fn ready_node() -> impl Condition<Node> {

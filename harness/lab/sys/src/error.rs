@@ -102,6 +102,9 @@ pub enum Error {
         /// Why.
         source: rtnetlink::Error,
     },
+    /// A node that there is not.
+    #[error("the lab has no node {0}")]
+    NoNode(String),
     /// A daemon that cannot be started, or died.
     #[error("{daemon} of {place} {what}{}", if log.is_empty() { String::new() } else { format!("; its log ends with: {log}") })]
     Daemon {

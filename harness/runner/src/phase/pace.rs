@@ -51,6 +51,11 @@ impl Pace {
         !self.hold.is_zero() && (self.settled_at.is_none() || since.elapsed() < self.hold)
     }
 
+    /// Rounds that were launched before do not count to the last ones.
+    pub(super) fn only_from_now(&mut self) {
+        self.last_bad = self.last_bad.max(self.launched);
+    }
+
     /// Whether the deadline has passed. Where rounds are slow because the machine is, or say more of the machine than of the
     /// network, it passes later: too few sound rounds are no reason to fail anything.
     pub(super) fn overdue(&self, zero: Instant, deadline: Duration) -> bool {

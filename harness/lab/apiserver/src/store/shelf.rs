@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::Expired;
 
-/// Writes that a kind's log remembers at most. Each keeps one old version of an object alive (some KiB), and a watch that is
-/// further behind lists anew.
-pub(super) const LOG_LENGTH: usize = 1024;
+/// Writes that a kind's log remembers at most. Each keeps one old version of an object alive (some KiB), and a watch that
+/// is further behind lists anew. Most of a busy server's memory is here.
+pub(super) const LOG_LENGTH: usize = 384;
 
 /// How long a kind's log remembers a write: as long as etcd does under Kubernetes.
 const LOG_AGE: Duration = Duration::from_secs(5 * 60);

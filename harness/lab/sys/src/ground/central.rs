@@ -71,6 +71,11 @@ pub(super) async fn up(tools: &Tools, ovn: &OvnSite, netns: &Netns) -> Result<Ve
     client
         .transact("OVN_Northbound", &[json!({"op": "insert", "table": "NB_Global", "row": {"options": options}})])
         .await?;
+    Ok(vec![north, south, northd(tools, ovn, netns)?])
+}
+
+/// Starts northd. The databases must answer already, else it waits a second before its next try.
+pub(super) fn northd(tools: &Tools, ovn: &OvnSite, netns: &Netns) -> Result<Daemon, Error> {
     let start = Start {
         tools,
         program: "ovn-northd",
@@ -81,9 +86,8 @@ pub(super) async fn up(tools: &Tools, ovn: &OvnSite, netns: &Netns) -> Result<Ve
         netns,
         nice: 0,
     };
-    let northd = start.run(&[
+    start.run(&[
         format!("--ovnnb-db=unix:{}", ovn.northbound().display()),
         format!("--ovnsb-db=unix:{}", ovn.southbound().display()),
-    ])?;
-    Ok(vec![north, south, northd])
+    ])
 }

@@ -20,6 +20,8 @@ const SIGNS: [(&str, &str); 3] = [
 pub(super) struct Health {
     read: HashMap<PathBuf, u64>,
     found: Vec<Error>,
+    /// How often daemons were started again: name and place.
+    restarts: HashMap<(String, String), usize>,
 }
 
 impl Health {
@@ -39,6 +41,22 @@ impl Health {
             }
         }
         self.found.iter().map(ToString::to_string).collect()
+    }
+
+    /// How often a daemon was started again.
+    pub(super) fn restarts(&self, name: &str, place: &str) -> usize {
+        self.restarts.get(&(name.to_owned(), place.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// Counts one more start of a daemon.
+    pub(super) fn restarted(&mut self, name: &str, place: &str) {
+        *self.restarts.entry((name.to_owned(), place.to_owned())).or_default() += 1;
+    }
+
+    /// Whether there is anything to tell of a daemon.
+    pub(super) fn has_problem_of(&self, name: &str, at: &str) -> bool {
+        let of = |error: &Error| matches!(error, Error::Daemon { daemon, place, .. } if daemon == name && place == at);
+        self.found.iter().any(of)
     }
 
     fn add(&mut self, error: Error) {

@@ -4,6 +4,7 @@
 //! * [`daemon`]: starting, watching and explaining a daemon
 //! * [`health`]: what went wrong since
 //! * [`links`]: interfaces, addresses and routes by netlink
+//! * `mend`: node components restarted on purpose, and daemons that died
 //! * [`node`]: a node's Open vSwitch and ovn-controller
 //! * [`underlay`]: the wire between nodes, the router and the external host
 //! * [`up`]: all of it, side by side
@@ -12,6 +13,7 @@ pub mod central;
 pub mod daemon;
 pub mod health;
 pub mod links;
+mod mend;
 pub mod node;
 pub mod underlay;
 pub mod up;

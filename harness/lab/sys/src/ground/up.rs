@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -29,7 +29,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Ground {
     site: Arc<Site>,
-    daemons: Mutex<(Vec<Daemon>, Health)>,
+    /// The sandbox's own namespace, where the central runs.
+    own: Netns,
+    pub(super) daemons: Mutex<(Vec<Daemon>, Health)>,
 }
 
 impl Ground {
@@ -88,12 +90,13 @@ impl Ground {
             // Found whatever becomes of the file that the program was started from.
             program: PathBuf::from("/proc/self/exe"),
         };
-        let ground = Self { site: Arc::new(site), daemons: Mutex::new((daemons, Health::default())) };
+        let ground = Self { site: Arc::new(site), own, daemons: Mutex::new((daemons, Health::default())) };
         // A daemon that died says more than the wait for it.
         tokio::select! {
             result = ground.synced() => result?,
             problem = ground.problem() => return Err(Error::Ended(problem)),
         }
+        ground.restarts_keep_flows().await?;
         step("ovn");
         Ok(ground)
     }
@@ -104,10 +107,18 @@ impl Ground {
         self.site.clone()
     }
 
+    pub(super) fn site_ref(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) const fn own(&self) -> &Netns {
+        &self.own
+    }
+
     /// Problems of the daemons so far: lab errors, not findings about the network.
     #[must_use]
     pub fn health(&self) -> Vec<String> {
-        let mut guard = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.state();
         let (daemons, health) = &mut *guard;
         health.look(daemons)
     }
@@ -125,7 +136,7 @@ impl Ground {
     /// Name, place and process id of each daemon.
     #[must_use]
     pub fn daemons(&self) -> Vec<(String, String, u32)> {
-        let guard = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.state();
         guard.0.iter().map(|daemon| (daemon.name.clone(), daemon.place.clone(), daemon.pid())).collect()
     }
 

@@ -16,6 +16,9 @@ use super::channel::{Channel, Event};
 use super::{FOLDER, TREE};
 use crate::error::Error;
 
+/// glibc gives each of many threads a heap of its own, up to eight a processor, and keeps what is free in each.
+const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+
 pub(super) fn main(args: &[OsString]) -> ExitCode {
     match run(args) {
         Ok(code) => code,
@@ -39,7 +42,8 @@ fn run(args: &[OsString]) -> Result<ExitCode, Error> {
     }
     mounts(Path::new(tree))?;
     sethostname("udn-lab").map_err(Error::sandbox("name its host"))?;
-    let main = Command::new("/proc/self/exe").args(main).spawn().map_err(Error::sandbox("start its main process"))?;
+    let main = Command::new("/proc/self/exe").args(main).env(ARENAS.0, ARENAS.1).spawn();
+    let main = main.map_err(Error::sandbox("start its main process"))?;
     reap(main.id())
 }
 
