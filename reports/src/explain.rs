@@ -133,6 +133,14 @@ const fn judged(cell: &Cell) -> &'static str {
             "passes when every attempt is refused (a reset to a SYN, a port-unreachable to a datagram) or reset, and in the same round \
              the vantage point reached something over the same transport and family"
         }
+        Expectation::Resolves { .. } => {
+            "passes when the DNS service gives exactly these addresses, in consecutive rounds; the server is not the harness' own, so \
+             that there is no evidence from its side"
+        }
+        Expectation::NoSuchName => {
+            "passes when the DNS service says that there is no such name, and in the same round told the same vantage point what another \
+             name means"
+        }
         Expectation::Holds => "passes when what is found is what the rule promises, in consecutive rounds",
     }
 }

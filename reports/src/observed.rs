@@ -10,11 +10,16 @@ fn is_against(expectation: &Expectation, attempt: &Attempt) -> bool {
     let outcome = &attempt.outcome;
     match expectation {
         Expectation::Open { .. } => !matches!(outcome, Outcome::Open { .. }),
-        Expectation::Closed => matches!(outcome, Outcome::Open { .. }) || attempt.arrived > 0,
+        Expectation::Closed => {
+            let reached = matches!(outcome, Outcome::Open { .. } | Outcome::Answered { .. } | Outcome::Garbled { .. });
+            reached || attempt.arrived > 0
+        }
         Expectation::Dropped => !matches!(outcome, Outcome::TimedOut) || attempt.arrived > 0,
         Expectation::Rejected => {
             !matches!(outcome, Outcome::Refused | Outcome::Reset | Outcome::Unreachable { .. }) || attempt.arrived > 0
         }
+        Expectation::Resolves { .. } => outcome.word() != "resolved",
+        Expectation::NoSuchName => outcome.word() != "no-such-name",
         Expectation::Holds => !matches!(outcome, Outcome::Checked { holds: true, .. }),
     }
 }
@@ -55,6 +60,11 @@ pub fn word(result: &CellResult) -> &'static str {
         {
             "arrived"
         }
+        (Expectation::Resolves { .. }, Outcome::Answered { .. })
+            if result.verdict != Verdict::Pass && attempt.outcome.word() == "resolved" =>
+        {
+            "other-addresses"
+        }
         (_, outcome) => outcome.word(),
     }
 }
@@ -87,6 +97,7 @@ pub fn subject(cell: &Cell) -> String {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
             format!("{from} → {to}, {} times {transport}{port}, {family}", series.connections)
         }
+        Check::Resolve { from, name, transport, family } => format!("{from} asks for {name}, {transport}, {family}"),
         Check::Fact { pod, fact, family: Some(family) } => format!("{pod}: {fact}, {family}"),
         Check::Fact { pod, fact, family: None } => format!("{pod}: {fact}"),
         Check::Object { object, claim } => format!("{object}: {claim}"),
@@ -97,7 +108,7 @@ pub fn subject(cell: &Cell) -> String {
 #[must_use]
 pub fn expected(cell: &Cell) -> String {
     match &cell.check {
-        Check::Probe { .. } => cell.expectation.to_string(),
+        Check::Probe { .. } | Check::Resolve { .. } => cell.expectation.to_string(),
         Check::Series { series, .. } => series.to_string(),
         Check::Fact { .. } | Check::Object { .. } => {
             cell.rule.rule().map_or_else(|| cell.expectation.to_string(), |rule| rule.promise.to_owned())

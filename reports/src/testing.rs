@@ -113,6 +113,7 @@ pub(crate) fn result(cell: Cell, verdict: Verdict) -> CellResult {
             from: from.to_string(),
             to: to.parse::<IpAddr>().unwrap(),
             port: *port,
+            question: None,
             reach: None,
         }),
         witness: Some(Witness::RawCapture),

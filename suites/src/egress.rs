@@ -5,16 +5,24 @@ use udn_model::rule::RuleName;
 use udn_model::scenario::{Assertion, FullMatrix, Phase, Scenario, Suite, Targets};
 
 use crate::isolation::tenants;
-use crate::phases::{everything, full, phase, rules};
+use crate::phases::{everything, names, phase, rules, steady};
 
 /// The suite.
 pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
     let mut scenarios = Vec::new();
     for layer in ["layer2", "layer3"] {
-        let title =
-            format!("from {layer} networks, overlapping ones included, to the outside, to hosts and to the API server");
-        let matrix = FullMatrix { targets: Targets::Outside, ..everything() };
-        scenarios.push(full(layer, &title, tenants(fixtures, layer)?, matrix));
+        let title = format!(
+            "from {layer} networks, overlapping ones included, to the outside, to hosts, to the API server and to DNS"
+        );
+        let outside = Assertion::Full(FullMatrix { targets: Targets::Outside, ..everything() });
+        let names = names(&["egress/api-server-and-dns", "egress/default-untouched"]);
+        scenarios.push(Scenario {
+            name: layer.into(),
+            title,
+            world: tenants(fixtures, layer)?,
+            exclusive: false,
+            phases: steady(vec![outside, names]),
+        });
     }
     for layer in ["layer2", "layer3"] {
         scenarios.push(overlap(fixtures, layer)?);

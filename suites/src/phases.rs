@@ -50,6 +50,11 @@ pub(crate) fn everything() -> FullMatrix {
     }
 }
 
+/// Every pod asks the cluster's DNS service for names; only what these rules promise.
+pub(crate) fn names(promises: &[&str]) -> Assertion {
+    Assertion::Full(FullMatrix { targets: Targets::Names, rules: rules(promises), ..everything() })
+}
+
 /// Every pod to every address of a pod: for worlds without default-network pods, where a node or an external client
 /// would have nothing that it may reach, and so no control.
 pub(crate) fn among_pods() -> FullMatrix {

@@ -8,7 +8,7 @@ use udn_model::words::Transport;
 use udn_model::world::PodRef;
 
 use crate::isolation::gate;
-use crate::phases::{among_pods, everything, phase, rules};
+use crate::phases::{among_pods, everything, names, phase, rules};
 
 /// What is probed: the ports that policies speak of, and what they do not name.
 const PORTS: [(Transport, Option<u16>); 4] =
@@ -31,7 +31,15 @@ fn inside(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
         Action::DeleteAndWait(ObjectRef::namespaced("networking.k8s.io/v1", "NetworkPolicy", namespace, name))
     };
     let all = || vec![Assertion::Full(matrix())];
-    let all_and_outside = || vec![Assertion::Full(matrix()), Assertion::Full(outside())];
+    let dns = || names(&["policy/deny-egress", "policy/allow-rules", "policy/no-cross-network"]);
+    let all_and_outside = || vec![Assertion::Full(matrix()), Assertion::Full(outside()), dns()];
+    // What the policy cut, and nobody else's.
+    let dns_again = Assertion::Full(FullMatrix {
+        targets: Targets::Names,
+        rules: rules(&["egress/api-server-and-dns"]),
+        pods: vec![PodRef::new("blue", "a")],
+        ..everything()
+    });
     let gone = vec![remove("yellow", "web"), remove("red", "databases"), remove("blue", "outwards")];
     let phases = vec![
         phase("before", Vec::new(), all()),
@@ -39,7 +47,11 @@ fn inside(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
         phase("ingress-allowed", apply("policies/allow-ingress.yaml")?, all()),
         phase("egress-denied", apply("policies/deny-egress.yaml")?, all_and_outside()),
         phase("egress-allowed", apply("policies/allow-egress.yaml")?, all_and_outside()),
-        Phase { open_as: Some(RuleName::new("policy/removal")), ..phase("removed", gone, all()) },
+        phase("dns-allowed", apply("policies/allow-dns.yaml")?, all_and_outside()),
+        Phase {
+            open_as: Some(RuleName::new("policy/removal")),
+            ..phase("removed", gone, vec![Assertion::Full(matrix()), dns_again])
+        },
     ];
     let networks = format!("networks/policy-{layer}.yaml");
     Ok(Scenario {
@@ -92,7 +104,7 @@ fn matrix() -> FullMatrix {
     }
 }
 
-/// What is outside of the network is cut by an egress policy as well, the API server included.
+/// What is outside of the network is cut by an egress policy as well, the API server and DNS included.
 fn outside() -> FullMatrix {
     FullMatrix {
         targets: Targets::Outside,

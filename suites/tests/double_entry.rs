@@ -96,16 +96,16 @@ fn every_negative_cell_has_both_controls() {
             .cells
             .iter()
             .map(|planned| &planned.cell)
-            .filter(|cell| matches!(cell.expectation, Expectation::Open { .. }))
+            .filter(|cell| matches!(cell.expectation, Expectation::Open { .. } | Expectation::Resolves { .. }))
             .collect();
-        for planned in phase.cells.iter().filter(|planned| planned.cell.expectation.is_negative()) {
+        for planned in phase.cells.iter().filter(|planned| planned.cell.expectation.needs_controls()) {
             assert!(
                 open.iter().any(|control| controls_vantage(control, &planned.cell)),
                 "no vantage control of {}",
                 planned.cell.id
             );
-            // A rejection is an answer of its own.
-            if planned.cell.expectation == Expectation::Rejected {
+            // A rejection is an answer of its own, and so is that there is no such name.
+            if matches!(planned.cell.expectation, Expectation::Rejected | Expectation::NoSuchName) {
                 continue;
             }
             assert!(

@@ -59,7 +59,7 @@ impl Agent {
             }
             self.probes.start_some(&mut self.reactor);
             for (id, result) in self.probes.take_ended() {
-                self.control.answer(id, Body::Probe(result));
+                self.control.answer(id, result);
             }
             self.control.flush(&self.reactor);
         }
@@ -97,6 +97,10 @@ impl Agent {
         let body = match request.op {
             Op::Probe(probe) => {
                 self.probes.take(request.id, probe);
+                return;
+            }
+            Op::Resolve(question) => {
+                self.probes.take_question(request.id, question);
                 return;
             }
             Op::Listen(listen) => {
@@ -147,7 +151,7 @@ pub(crate) fn probe_limit() -> usize {
 }
 
 /// A number that no other agent has, nor this one after a restart.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     // Early in a VM's boot there may be no randomness yet; the clock and the process id have to do then.
     let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);

@@ -93,6 +93,9 @@ pub(crate) struct Target {
     /// With `--target kube`: the kubeconfig's context [default: its current one].
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+    /// With `--target kube`: a name outside of the cluster that its DNS service knows and that has an IPv4 address.
+    #[arg(long, value_name = "NAME", env = "UDN_EXTERNAL_NAME")]
+    pub external_name: Option<String>,
     /// With `--target lab`: use the lab of this name if `lab up` started one.
     #[arg(long, value_name = "NAME", default_value = LAB_NAME)]
     pub lab: String,

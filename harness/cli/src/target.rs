@@ -33,7 +33,7 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    fn connect(self, kubeconfig: Option<PathBuf>, context: Option<String>) -> Connect {
+    fn connect(self, kubeconfig: Option<PathBuf>, context: Option<String>, external_name: Option<String>) -> Connect {
         Connect {
             kubeconfig,
             context,
@@ -41,6 +41,7 @@ impl Wishes {
             run: self.run,
             without_host_network: self.without_host_network,
             ready_deadline: Some(self.ready_deadline),
+            external_name,
         }
     }
 }
@@ -150,6 +151,7 @@ pub(crate) async fn environment(target: &Target, without_host_network: bool) -> 
                 context: target.context.clone(),
                 run: udn_cluster::new_run_id(),
                 without_host_network,
+                external_name: target.external_name.clone(),
                 ..Connect::default()
             };
             Ok(kube(connect).await?.environment().clone())
@@ -185,14 +187,15 @@ pub(crate) async fn connect(target: &Target, wishes: Wishes, events: &Events) ->
     match target.target {
         TargetKind::Kube => {
             let stage = events.stage("cluster");
-            let connect = wishes.connect(target.kubeconfig.clone(), target.context.clone());
+            let connect =
+                wishes.connect(target.kubeconfig.clone(), target.context.clone(), target.external_name.clone());
             let kube = end(stage, kube(connect).await)?;
             let (context, versions) = (kube.context().to_owned(), kube.versions().clone());
             Ok(Connected { kube, target: "kube", context, versions, lab: None })
         }
         TargetKind::Lab => {
             let lab = lab(target, &wishes, events).await?;
-            let kube = kube(wishes.connect(Some(lab.kubeconfig()), None)).await?;
+            let kube = kube(wishes.connect(Some(lab.kubeconfig()), None, None)).await?;
             let versions = kube.versions().clone();
             Ok(Connected { kube, target: "lab", context: lab.name().to_owned(), versions, lab: Some(lab) })
         }

@@ -59,7 +59,7 @@ impl Kube {
     pub async fn connect(connect: Connect) -> Result<Self, Error> {
         let (client, address, context) = connect::client(&connect).await?;
         let objects = Objects::new(client);
-        let survey = connect::survey(&objects, &address, context).await?;
+        let survey = connect::survey(&objects, &address, context, &connect).await?;
         let ready_deadline = connect.ready_deadline.unwrap_or(READY_DEADLINE);
         let session = rand::rng().random_range(1..=u64::MAX);
         let uploads = Arc::new(Semaphore::new(UPLOADS));
@@ -161,6 +161,7 @@ impl Kube {
             session: self.session,
             traces: self.traces_of(instance),
             api_server: self.survey.api_server.clone(),
+            dns: self.survey.dns.clone(),
         });
         let manifests = spec.manifests.iter().map(|manifest| world.inject(manifest)).collect::<Result<Vec<_>, _>>()?;
         let told = |line: String| {

@@ -15,12 +15,14 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use udn_model::cell::Feature;
+use udn_model::dns::DNS_SERVICE;
 use udn_model::plan::Environment;
 use udn_model::words::Family;
 
 use crate::component;
 use crate::error::{Error, innermost};
 use crate::external_ips;
+use crate::lookups::Dns;
 use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::proxy;
@@ -50,6 +52,8 @@ pub struct Connect {
     pub without_host_network: bool,
     /// How long pods may take to get ready; `None`: 120 s.
     pub ready_deadline: Option<Duration>,
+    /// A name outside of the cluster that its DNS service knows and that has an IPv4 address.
+    pub external_name: Option<String>,
 }
 
 /// A node for pods.
@@ -77,6 +81,8 @@ pub(crate) struct Survey {
     pub(crate) external_ips: Vec<IpNet>,
     /// ClusterIPs of the API server's service.
     pub(crate) api_server: Vec<IpAddr>,
+    /// The DNS service and what is known of names.
+    pub(crate) dns: Dns,
 }
 
 /// Makes a client.
@@ -138,18 +144,24 @@ fn read(path: &Path) -> Result<Kubeconfig, Error> {
 ///
 /// # Errors
 /// It cannot be reached, does not accept the credentials, or has no node.
-pub(crate) async fn survey(objects: &Objects, address: &str, context: String) -> Result<Survey, Error> {
+pub(crate) async fn survey(
+    objects: &Objects,
+    address: &str,
+    context: String,
+    connect: &Connect,
+) -> Result<Survey, Error> {
     let client = &objects.client;
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad, api_server, component) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server, servers, component) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
         network_kinds(objects),
         default_attachment(objects),
-        services::api_server(objects),
+        services::cluster_ips(objects, "default", "kubernetes"),
+        services::cluster_ips(objects, DNS_SERVICE.0, DNS_SERVICE.1),
         component::may_be_restarted(client),
     );
     versions.extend(plugin);
@@ -171,12 +183,18 @@ pub(crate) async fn survey(objects: &Objects, address: &str, context: String) ->
     if balances_load(client, external.as_ref()).await {
         features.insert(Feature::LoadBalancers);
     }
+    let api_server = api_server?;
+    for address in &api_server {
+        features.insert(if address.is_ipv4() { Feature::ApiServerV4 } else { Feature::ApiServerV6 });
+    }
+    let dns = Dns::new(servers?, connect.external_name.as_deref(), external.as_ref());
+    features.extend(dns.features());
     let (families, ranges) = (families?, external_ips::ranges(external.as_ref()));
     if external_ips::cover(&ranges, &families) {
         features.insert(Feature::ExternalIps);
     }
     let environment = Environment { features, families };
-    Ok(Survey { context, versions, environment, nodes, external, external_ips: ranges, api_server: api_server? })
+    Ok(Survey { context, versions, environment, nodes, external, external_ips: ranges, api_server, dns })
 }
 
 async fn kubernetes_version(client: &Client, address: &str) -> Result<String, Error> {
@@ -429,7 +447,7 @@ mod tests {
         let (_directory, connect) = kubeconfig(ONE);
         let (client, address, context) = client(&connect).await.unwrap();
         assert_eq!(context, "one");
-        let error = survey(&Objects::new(client), &address, context).await.unwrap_err().to_string();
+        let error = survey(&Objects::new(client), &address, context, &connect).await.unwrap_err().to_string();
         assert!(error.starts_with("API server https://127.0.0.1:9/ cannot be reached: "), "{error}");
         assert!(error.contains("refused"), "{error}");
     }

@@ -16,6 +16,8 @@ pub const LOAD_BALANCERS_LABEL: &str = "udn-conformance.io/load-balancers";
 /// The annotation on it that says which addresses services may claim as `externalIPs`, CIDRs with commas between: the
 /// underlay leads those to nodes, and nobody else has them.
 pub const EXTERNAL_IPS_ANNOTATION: &str = "udn-conformance.io/external-ips";
+/// The annotation on the external vantage point's pod that says under which name DNS knows its host.
+pub const EXTERNAL_NAME: &str = "udn-conformance.io/external-name";
 /// The API group of MetalLB, where it is installed.
 pub(crate) const METALLB: &str = "metallb.io";
 /// The field manager of server-side apply.

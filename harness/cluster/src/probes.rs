@@ -9,29 +9,48 @@ use tokio::sync::mpsc::UnboundedSender;
 use udn_agent::protocol::{self, Body, IcmpError, Identify, Op, Probe, ProbeResult};
 use udn_model::observation::Outcome;
 use udn_model::words::Transport;
-use udn_runner::cluster::{Report, Shot};
+use udn_runner::cluster::{Lookup, Report, Shot};
 
 use crate::agent::arrivals::plain;
 use crate::agent::{Agent, AgentError};
+use crate::lookups::{self, Names};
 
 /// How much longer than a probe's timeout its answer may take: a cut stream is attached to again meanwhile.
-const GRACE: Duration = Duration::from_secs(15);
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
 /// `EADDRINUSE`: the source port belongs to somebody else.
-const ADDRESS_IN_USE: i32 = 98;
+pub(crate) const ADDRESS_IN_USE: i32 = 98;
 /// `EADDRNOTAVAIL`: the same, found at connect time.
-const ADDRESS_NOT_AVAILABLE: i32 = 99;
+pub(crate) const ADDRESS_NOT_AVAILABLE: i32 = 99;
 
 /// Sends all shots at once and reports each. `own`: what the identities of this world's and of the nodes' agents begin
 /// with.
-pub(crate) async fn send(agent: &Agent, shots: Vec<Shot>, own: &[String], reports: &UnboundedSender<Report>) {
-    let mut flying: FuturesUnordered<_> = shots.into_iter().map(|shot| one(agent, shot, own)).collect();
+pub(crate) async fn send(
+    agent: &Agent,
+    shots: Vec<Shot>,
+    own: &[String],
+    names: Option<&Names<'_>>,
+    reports: &UnboundedSender<Report>,
+) {
+    let mut flying: FuturesUnordered<_> = shots.into_iter().map(|shot| one(agent, shot, own, names)).collect();
     while let Some(report) = flying.next().await {
         // A receiver that is gone has stopped waiting for the round.
         let _ = reports.send(report);
     }
 }
 
-async fn one(agent: &Agent, shot: Shot, own: &[String]) -> Report {
+async fn one(agent: &Agent, mut shot: Shot, own: &[String], names: Option<&Names<'_>>) -> Report {
+    match shot.lookup.take() {
+        None => {}
+        Some(Lookup::Question(name, family)) => return lookups::question(agent, &shot, &name, family, names).await,
+        Some(Lookup::First(name, server)) => match lookups::first(agent, &shot, &name, server, names).await {
+            Ok(address) => shot.to = address,
+            Err(outcome) => return Report { nonce: shot.nonce, outcome, local: None },
+        },
+    }
+    probe(agent, shot, own).await
+}
+
+async fn probe(agent: &Agent, shot: Shot, own: &[String]) -> Report {
     let mut result = ask(agent, &shot, shot.source_port).await;
     let taken = |result: &Result<ProbeResult, Outcome>| {
         matches!(result, Ok(ProbeResult { outcome: protocol::Outcome::AgentFailed(failure), .. })
@@ -91,7 +110,12 @@ pub(crate) const fn transport(transport: Transport) -> Option<protocol::Transpor
 
 fn outcome(result: ProbeResult, ours: &[String]) -> Outcome {
     let own = result.local.map(|local| local.ip());
-    match result.outcome {
+    seen(result.outcome, own, ours)
+}
+
+/// What the agent's word for how a socket fared means. `own`: the vantage point's address.
+pub(crate) fn seen(outcome: protocol::Outcome, own: Option<std::net::IpAddr>, ours: &[String]) -> Outcome {
+    match outcome {
         protocol::Outcome::Open(open) => Outcome::Open {
             peer: open.identity.map(|identity| name_of(identity, ours)),
             source: open.seen_as.map(|seen| seen.ip().to_canonical()),

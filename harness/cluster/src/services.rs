@@ -101,17 +101,13 @@ fn of(service: &Value) -> ServiceAddresses {
     }
 }
 
-/// The ClusterIPs of the API server's service.
+/// The ClusterIPs of a service of the cluster's own; none where it is not there.
 ///
 /// # Errors
 /// The API server cannot be asked.
-pub(crate) async fn api_server(objects: &Objects) -> Result<Vec<IpAddr>, Error> {
-    let real = Real {
-        api_version: "v1".into(),
-        kind: "Service".into(),
-        namespace: Some("default".into()),
-        name: "kubernetes".into(),
-    };
+pub(crate) async fn cluster_ips(objects: &Objects, namespace: &str, name: &str) -> Result<Vec<IpAddr>, Error> {
+    let real =
+        Real { api_version: "v1".into(), kind: "Service".into(), namespace: Some(namespace.into()), name: name.into() };
     Ok(objects.get(&real).await?.map(|service| of(&service).cluster).unwrap_or_default())
 }
 

@@ -26,6 +26,7 @@ use crate::agent::{Agent, AgentError};
 use crate::claims::{self, Answer, Known};
 use crate::error::Error;
 use crate::inject::Injection;
+use crate::lookups::{self, Dns, Names};
 use crate::names::{AGENT_DIRECTORY, nodes_namespace};
 use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
@@ -72,6 +73,9 @@ pub(crate) struct KubeWorld {
     answers: Mutex<HashMap<ObjectRef, Answer>>,
     traces: Arc<Traces>,
     api_server: Vec<IpAddr>,
+    dns: Dns,
+    /// The cluster's domain, once a pod said it.
+    domain: OnceCell<String>,
     pub(crate) announcers: Announcers,
 }
 
@@ -117,12 +121,24 @@ pub(crate) struct Setup {
     pub(crate) session: u64,
     pub(crate) traces: Arc<Traces>,
     pub(crate) api_server: Vec<IpAddr>,
+    pub(crate) dns: Dns,
 }
 
 impl KubeWorld {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { objects, injection, naming, pods, ready_deadline, outposts, uploads, session, traces, api_server } =
-            setup;
+        let Setup {
+            objects,
+            injection,
+            naming,
+            pods,
+            ready_deadline,
+            outposts,
+            uploads,
+            session,
+            traces,
+            api_server,
+            dns,
+        } = setup;
         Self {
             objects,
             run: injection.run.clone(),
@@ -138,6 +154,8 @@ impl KubeWorld {
             answers: Mutex::default(),
             traces,
             api_server,
+            dns,
+            domain: OnceCell::new(),
             announcers: Announcers::default(),
         }
     }
@@ -260,6 +278,13 @@ impl KubeWorld {
         }
     }
 
+    /// What names are called in full, where shots are about names. The agent knows the cluster's domain.
+    async fn names(&self, station: &Station, shots: &[Shot]) -> Option<Names<'_>> {
+        shots.iter().find(|shot| shot.lookup.is_some())?;
+        let domain = self.domain.get_or_try_init(|| lookups::domain(&station.agent)).await;
+        Some(Names { naming: &self.naming, domain: domain.ok()?, external: self.dns.external() })
+    }
+
     async fn view_of(&self, pod: &PodRef, inside: bool) -> Result<PodView, String> {
         let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| format!("pod {pod} is not there"))?;
         let mut view = view::outside(&object)?;
@@ -313,8 +338,10 @@ impl World for KubeWorld {
             external: self.outposts.outside(),
             services: services.into_iter().collect(),
             api_server: self.api_server.clone(),
+            dns: self.dns.servers.clone(),
             ..AddressBook::default()
         };
+        book.external_name = self.dns.meaning(book.external.as_ref());
         for (key, pod) in self.pods.all() {
             // A pod that is being deleted gives its addresses away at any moment.
             if !pod["metadata"]["deletionTimestamp"].is_null() {
@@ -332,8 +359,9 @@ impl World for KubeWorld {
     async fn probe(&self, from: &VantagePoint, shots: Vec<Shot>, reports: UnboundedSender<Report>) {
         match self.station_of(from).await {
             Ok(station) => {
+                let names = self.names(&station, &shots).await;
                 let own = [self.identity_prefix(), format!("{}/", self.run)];
-                probes::send(&station.agent, shots, &own, &reports).await;
+                probes::send(&station.agent, shots, &own, names.as_ref(), &reports).await;
             }
             Err(outcome) => {
                 for shot in shots {
@@ -348,7 +376,9 @@ impl World for KubeWorld {
             Target::Pod { pod, .. } => self.station(pod).await,
             Target::Node(slot) => self.outposts.node(*slot).await,
             Target::External => self.outposts.external().await,
-            Target::Service { .. } | Target::ApiServer => Err(format!("{at} is no place that could be looked at")),
+            Target::Service { .. } | Target::ApiServer | Target::Name(_) => {
+                Err(format!("{at} is no place that could be looked at"))
+            }
         };
         let station = station.map_err(Trouble)?;
         station.log.since(&station.agent, since).await.map_err(|error| Trouble::new(format!("agent at {at}: {error}")))
@@ -405,6 +435,13 @@ impl World for KubeWorld {
             None => shot.to.to_string(),
         };
         let (transport, timeout) = (shot.transport, shot.timeout.as_millis());
+        if let Some(udn_runner::cluster::Lookup::Question(name, family)) = &shot.lookup {
+            let names = Names { naming: &self.naming, domain: self.domain.get()?, external: self.dns.external() };
+            let (record, name) = (lookups::record_word(*family), names.text(name)?);
+            return Some(format!(
+                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent resolve {transport} {record} {name} --server {to} --timeout-ms {timeout}"
+            ));
+        }
         Some(format!(
             "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent probe {transport} {to} --timeout-ms {timeout}"
         ))

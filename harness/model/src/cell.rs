@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dns::DnsName;
 use crate::fact::Fact;
 use crate::rule::RuleName;
 use crate::series::Series;
@@ -97,6 +98,9 @@ pub enum Target {
     External,
     /// The ClusterIP of the API server's service, `default/kubernetes`.
     ApiServer,
+    /// Whatever address the cluster's DNS service says that a name has: asked over UDP, under its address of the probe's
+    /// family, right before the probe.
+    Name(DnsName),
 }
 
 /// Which address of a service.
@@ -132,6 +136,7 @@ impl fmt::Display for Target {
             Self::Service { service, via } => f.pad(&format!("svc.{}@{via}", service.dotted())),
             Self::External => f.pad("external"),
             Self::ApiServer => f.pad("api-server"),
+            Self::Name(name) => f.pad(&format!("name.{name}")),
         }
     }
 }
@@ -171,6 +176,17 @@ pub enum Check {
         family: Family,
         /// What is promised of them.
         series: Series,
+    },
+    /// A question to the cluster's DNS service is answered as expected.
+    Resolve {
+        /// Who asks.
+        from: VantagePoint,
+        /// For which name.
+        name: DnsName,
+        /// TCP or UDP.
+        transport: Transport,
+        /// Of which family are the addresses that are asked for, and the service's address that is asked.
+        family: Family,
     },
     /// A pod looks inside as promised.
     Fact {
@@ -383,6 +399,13 @@ pub enum Expectation {
     Dropped,
     /// Must be rejected: refused (a reset to a SYN, a port-unreachable to a datagram) or reset.
     Rejected,
+    /// A name has exactly the addresses of these, of the family that is asked for.
+    Resolves {
+        /// Whose addresses; none: at least one, and where it is known which, exactly those.
+        to: Vec<Target>,
+    },
+    /// A name does not exist, and the server says so.
+    NoSuchName,
     /// A fact or an object's claim holds.
     Holds,
 }
@@ -402,7 +425,7 @@ impl Expectation {
             Self::Open {
                 reach: Reach::Pod(_) | Reach::Node(_) | Reach::AnyOf(_) | Reach::External | Reach::Server,
                 ..
-            }
+            } | Self::Resolves { .. }
         )
     }
 
@@ -410,6 +433,12 @@ impl Expectation {
     #[must_use]
     pub const fn is_negative(&self) -> bool {
         matches!(self, Self::Closed | Self::Dropped | Self::Rejected)
+    }
+
+    /// Whether it is worth something only beside something that is open: that a name does not exist is easily said.
+    #[must_use]
+    pub const fn needs_controls(&self) -> bool {
+        self.is_negative() || matches!(self, Self::NoSuchName)
     }
 
     /// One short word for tables.
@@ -420,6 +449,8 @@ impl Expectation {
             Self::Closed => "closed",
             Self::Dropped => "dropped",
             Self::Rejected => "rejected",
+            Self::Resolves { .. } => "resolves",
+            Self::NoSuchName => "no such name",
             Self::Holds => "holds",
         }
     }
@@ -427,6 +458,12 @@ impl Expectation {
 
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Resolves { to } = self
+            && !to.is_empty()
+        {
+            let names: Vec<String> = to.iter().map(ToString::to_string).collect();
+            return write!(f, "resolves to {}", names.join(" and "));
+        }
         let Self::Open { reach, seen_as } = self else { return f.write_str(self.word()) };
         let names = |pods: &[PodRef]| pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
         match reach {
@@ -479,11 +516,30 @@ pub enum Feature {
     Vteps,
     /// `ClusterNetworkConnect` objects.
     NetworkConnects,
+    /// The cluster's DNS service.
+    ClusterDns,
+    /// The API server's service has an IPv4 address.
+    ApiServerV4,
+    /// The API server's service has an IPv6 address.
+    ApiServerV6,
+    /// A name outside of the cluster that has an IPv4 address.
+    ExternalNameV4,
+    /// A name outside of the cluster that has an IPv6 address.
+    ExternalNameV6,
     /// The network plugin's node component runs in pods that may be deleted.
     NodeComponentPods,
 }
 
 impl Feature {
+    /// That the API server's service has an address of this family.
+    #[must_use]
+    pub const fn api_server(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::ApiServerV4,
+            Family::V6 => Self::ApiServerV6,
+        }
+    }
+
     /// What a skipped cell says.
     #[must_use]
     pub const fn missing(self) -> &'static str {
@@ -514,6 +570,15 @@ impl Feature {
                 "no pods labelled app=ovnkube-node in namespace ovn-kubernetes or openshift-ovn-kubernetes that may be deleted"
             }
             Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
+            Self::ClusterDns => "the cluster has no DNS service kube-system/kube-dns",
+            Self::ApiServerV4 => "the service default/kubernetes has no IPv4 address",
+            Self::ApiServerV6 => "the service default/kubernetes has no IPv6 address",
+            Self::ExternalNameV4 => {
+                "no name outside of the cluster is known: say one with --external-name, or annotate the external vantage point's pod with udn-conformance.io/external-name"
+            }
+            Self::ExternalNameV6 => {
+                "no name outside of the cluster is known to have an IPv6 address: annotate the external vantage point's pod with udn-conformance.io/external-name"
+            }
         }
     }
 }
@@ -546,7 +611,9 @@ impl Cell {
     #[must_use]
     pub const fn transport(&self) -> Option<Transport> {
         match &self.check {
-            Check::Probe { transport, .. } | Check::Series { transport, .. } => Some(*transport),
+            Check::Probe { transport, .. } | Check::Series { transport, .. } | Check::Resolve { transport, .. } => {
+                Some(*transport)
+            }
             _ => None,
         }
     }
@@ -555,7 +622,7 @@ impl Cell {
     #[must_use]
     pub const fn family(&self) -> Option<Family> {
         match &self.check {
-            Check::Probe { family, .. } | Check::Series { family, .. } => Some(*family),
+            Check::Probe { family, .. } | Check::Series { family, .. } | Check::Resolve { family, .. } => Some(*family),
             Check::Fact { family, .. } => *family,
             Check::Object { claim: Claim::Mirrored { family, .. }, .. } => Some(*family),
             Check::Object { .. } => None,

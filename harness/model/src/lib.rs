@@ -9,6 +9,7 @@
 //! | [`rule`] | every promise with its name, sentence and source |
 //! | [`world`] | namespaces, networks and pods, read from plain manifests |
 //! | [`cell`] | one assertion: vantage point × target × transport × family, and its expectation |
+//! | [`dns`] | names that DNS knows, or must not know |
 //! | [`oracle`] | computes every cell's expectation from a world by the rules |
 //! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |
 //! | [`scenario`] | fixtures and phases as data |
@@ -23,6 +24,7 @@
 
 pub mod baseline;
 pub mod cell;
+pub mod dns;
 pub mod event;
 pub mod fact;
 pub mod filter;

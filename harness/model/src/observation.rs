@@ -50,6 +50,24 @@ pub enum Outcome {
         /// What is missing.
         why: String,
     },
+    /// A DNS server answered.
+    Answered {
+        /// What it said.
+        rcode: Rcode,
+        /// The addresses that it gave, sorted: servers give them in turns.
+        addresses: Vec<IpAddr>,
+        /// Not everything fitted into the answer.
+        truncated: bool,
+        /// How often it was asked: more than once means that something was lost.
+        asked: u32,
+        /// From the first question to the answer, microseconds.
+        took_us: u64,
+    },
+    /// Somebody answered a question, but not what was asked.
+    Garbled {
+        /// What was wrong with it.
+        why: String,
+    },
     /// The result of a check that is not a probe.
     Checked {
         /// Whether it holds.
@@ -57,6 +75,66 @@ pub enum Outcome {
         /// What was found.
         found: String,
     },
+}
+
+/// What a DNS server says of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rcode {
+    /// The name exists.
+    NoError,
+    /// The server could not read the question.
+    FormatError,
+    /// The server, or somebody whom it asked, failed.
+    ServerFailure,
+    /// The name does not exist.
+    NoSuchName,
+    /// The server does not do such things.
+    NotImplemented,
+    /// The server does not answer this to this client.
+    Refused,
+    /// Another code.
+    Other(u8),
+}
+
+impl From<u8> for Rcode {
+    fn from(code: u8) -> Self {
+        match code {
+            0 => Self::NoError,
+            1 => Self::FormatError,
+            2 => Self::ServerFailure,
+            3 => Self::NoSuchName,
+            4 => Self::NotImplemented,
+            5 => Self::Refused,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Rcode {
+    /// One short word for tables.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::NoError => "resolved",
+            Self::NoSuchName => "no-such-name",
+            _ => "dns-error",
+        }
+    }
+}
+
+/// As tools for DNS spell them.
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoError => f.pad("NOERROR"),
+            Self::FormatError => f.pad("FORMERR"),
+            Self::ServerFailure => f.pad("SERVFAIL"),
+            Self::NoSuchName => f.pad("NXDOMAIN"),
+            Self::NotImplemented => f.pad("NOTIMP"),
+            Self::Refused => f.pad("REFUSED"),
+            Self::Other(code) => f.pad(&format!("RCODE{code}")),
+        }
+    }
 }
 
 impl Outcome {
@@ -79,6 +157,9 @@ impl Outcome {
             Self::AgentFailed { .. } => "agent-failed",
             Self::ControlLost { .. } => "control-lost",
             Self::Unresolved { .. } => "unresolved",
+            Self::Answered { rcode: Rcode::NoError, addresses, .. } if addresses.is_empty() => "no-address",
+            Self::Answered { rcode, .. } => rcode.word(),
+            Self::Garbled { .. } => "garbled",
             Self::Checked { holds: true, .. } => "holds",
             Self::Checked { holds: false, .. } => "does-not-hold",
         }
@@ -91,6 +172,10 @@ impl Outcome {
             (Self::Open { peer, source, .. }, Self::Open { peer: peer2, source: source2, .. }) => {
                 peer == peer2 && source == source2
             }
+            (
+                Self::Answered { rcode, addresses, truncated, .. },
+                Self::Answered { rcode: rcode2, addresses: addresses2, truncated: truncated2, .. },
+            ) => rcode == rcode2 && addresses == addresses2 && truncated == truncated2,
             _ => self == other,
         }
     }
@@ -114,6 +199,22 @@ impl fmt::Display for Outcome {
             Self::AgentFailed { why } => write!(f, "agent failed: {why}"),
             Self::ControlLost { why } => write!(f, "control stream lost: {why}"),
             Self::Unresolved { why } => write!(f, "unresolved: {why}"),
+            Self::Answered { rcode, addresses, truncated, asked, took_us } => {
+                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                match rcode {
+                    Rcode::NoError if list.is_empty() => write!(f, "answered: no address of this family")?,
+                    Rcode::NoError => write!(f, "answered: {}", list.join(", "))?,
+                    rcode => write!(f, "answered: {rcode}")?,
+                }
+                if *truncated {
+                    write!(f, ", cut short")?;
+                }
+                if *asked > 1 {
+                    write!(f, ", when asked {asked} times")?;
+                }
+                write!(f, ", in {}.{:03} ms", took_us / 1000, took_us % 1000)
+            }
+            Self::Garbled { why } => write!(f, "garbled: {why}"),
             Self::Checked { holds: true, found } => write!(f, "holds: {found}"),
             Self::Checked { holds: false, found } => write!(f, "does not hold: {found}"),
             Self::TimedOut => f.write_str("timed out"),
@@ -183,6 +284,9 @@ pub struct ResolvedProbe {
     pub to: IpAddr,
     /// The destination port; `None` for ICMP.
     pub port: Option<u16>,
+    /// What is asked, where it is a question to a DNS server: kind of record and name as the world says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// Whom it has to reach; `None` where it must reach nobody.
     pub reach: Option<PodRef>,
 }

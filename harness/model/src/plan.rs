@@ -1,5 +1,7 @@
 //! Suites and filters into the list of cells, each with the reason why it would be skipped. Pure: needs no cluster.
 
+mod names;
+
 use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
@@ -8,6 +10,7 @@ use serde_json::Value;
 use crate::cell::{
     AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint,
 };
+use crate::dns::DnsName;
 use crate::fact;
 use crate::filter::Filter;
 use crate::oracle::{self, ExpectedSeries, Wire};
@@ -42,6 +45,11 @@ impl Environment {
             Feature::Evpn,
             Feature::Vteps,
             Feature::NetworkConnects,
+            Feature::ClusterDns,
+            Feature::ApiServerV4,
+            Feature::ApiServerV6,
+            Feature::ExternalNameV4,
+            Feature::ExternalNameV6,
             Feature::NodeComponentPods,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
@@ -253,7 +261,8 @@ fn select(cells: Vec<Cell>, filter: &Filter) -> Vec<Cell> {
     if keep.len() == cells.len() {
         return cells;
     }
-    let negative: Vec<usize> = keep.iter().copied().filter(|index| cells[*index].expectation.is_negative()).collect();
+    let negative: Vec<usize> =
+        keep.iter().copied().filter(|index| cells[*index].expectation.needs_controls()).collect();
     for index in negative {
         let controls = cells.iter().enumerate().filter(|(_, cell)| is_control(cell));
         let (mut vantage, mut listener) = (None, None);
@@ -295,7 +304,7 @@ pub fn controls_vantage(control: &Cell, cell: &Cell) -> bool {
                 && matches!((to, f2), (Target::Pod { pod: to, .. }, VantagePoint::Pod(from)) if to == from);
             (f1 == f2 || answers) && t1 == t2 && v1 == v2 && *placement != Placement::Itself
         }
-        _ => false,
+        _ => names::controls_vantage(control, cell),
     }
 }
 
@@ -308,7 +317,7 @@ pub fn controls_listener(control: &Cell, cell: &Cell) -> bool {
             Check::Probe { to: to1, transport: t1, port: p1, family: v1, .. },
             Check::Probe { to: to2, transport: t2, port: p2, family: v2, .. },
         ) => to1 == to2 && t1 == t2 && p1 == p2 && v1 == v2,
-        _ => false,
+        _ => names::controls_listener(control, cell),
     }
 }
 
@@ -354,7 +363,12 @@ pub fn targets(world: &World, kind: Targets, outsiders: bool) -> Vec<Target> {
             });
             services.collect()
         }
-        Targets::Outside => nodes().chain([Target::External, Target::ApiServer]).collect(),
+        Targets::Outside => {
+            let by_name = Target::Name(DnsName::ApiServer);
+            nodes().chain([Target::External, Target::ApiServer, by_name]).collect()
+        }
+        // Not places: see `names`.
+        Targets::Names => Vec::new(),
     }
 }
 
@@ -369,7 +383,7 @@ fn ports(world: &World, matrix: &FullMatrix, target: &Target) -> Vec<(Transport,
             let ports = world.service(service).into_iter().flat_map(|service| service.ports.iter().map(of));
             ports.filter(|(transport, _)| matrix.ports.iter().any(|(wanted, _)| wanted == transport)).collect()
         }
-        Target::ApiServer => vec![(Transport::Tcp, Some(API_PORT))],
+        Target::ApiServer | Target::Name(_) => vec![(Transport::Tcp, Some(API_PORT))],
         _ => matrix.ports.clone(),
     }
 }
@@ -386,6 +400,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn make(&self, assertion: &Assertion, cells: &mut Vec<Cell>) -> Result<(), String> {
         match assertion {
+            Assertion::Full(matrix) if matrix.targets == Targets::Names => self.names(matrix, cells),
             Assertion::Full(matrix) => self.full(matrix, cells),
             Assertion::Probe(probe) => {
                 for family in &probe.families {
@@ -497,13 +512,7 @@ impl Maker<'_> {
 
     fn probe(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
         let placement = oracle::placement(self.world, from, to);
-        // What is forbidden from the first packet on is a promise of its own.
-        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
-        let rule = match &self.phase.open_as {
-            _ if from_first_packet => RuleName::new("isolation/no-window"),
-            Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
-            _ => rule,
-        };
+        let rule = self.promise(rule, &expectation);
         let port = wire.port.map_or_else(String::new, |port| format!("-{port}"));
         let what = format!("{from}::{to}::{placement}::{}{port}::{}", wire.transport, wire.family);
         let mut cell = self.cell(rule, expectation, &what, oracle::topology(self.world, from, to));
@@ -524,6 +533,12 @@ impl Maker<'_> {
         if by_announcer || matches!(to, Target::Service { via: Exposure::LoadBalancer, .. }) {
             cell.0.requires.push(Feature::LoadBalancers);
         }
+        if matches!(to, Target::ApiServer | Target::Name(DnsName::ApiServer)) {
+            cell.0.requires.push(Feature::api_server(wire.family));
+        }
+        if matches!(to, Target::Name(_)) {
+            cell.0.requires.push(Feature::ClusterDns);
+        }
         if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
             cell.0.requires.push(Feature::NodeComponentPods);
         }
@@ -532,6 +547,17 @@ impl Maker<'_> {
         }
         let Wire { transport, port, family } = wire;
         cell.check(Check::Probe { from: from.clone(), to: to.clone(), placement, transport, port, family })
+    }
+
+    /// The rule under which the phase has it.
+    fn promise(&self, rule: RuleName, expectation: &Expectation) -> RuleName {
+        // What is forbidden from the first packet on is a promise of its own.
+        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
+        match &self.phase.open_as {
+            _ if from_first_packet => RuleName::new("isolation/no-window"),
+            Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
+            _ => rule,
+        }
     }
 
     fn cell(&self, rule: RuleName, expectation: Expectation, what: &str, topology: Option<Topology>) -> Unfinished {

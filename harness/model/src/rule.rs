@@ -183,13 +183,15 @@ rules! {
         "Every service of a user defined network has a mirrored EndpointSlice per family with its backends' addresses there; it is recreated when deleted and goes with the service; services of other namespaces have none."
     "services/endpoint-changes" [Inferred] "":
         "Backends that become ready, not ready, or are deleted take effect: after the change each of the backends answers, and nobody else."
+    "services/dns" [Workshop, Documented] "LIM-DNS, WKS-16":
+        "Names of services resolve from every network, and to default-network semantics: there is no DNS inside a UDN for its pods' addresses."
     "services/default-untouched" [Inferred] "":
         "Pods and nodes of the default network reach default-network services by every address: user defined networks take nothing from them."
 
     "policy/deny-ingress" [Tested] "POL-01..03":
         "Deny-all ingress cuts every path to the selected pods on their network addresses, and only those."
     "policy/deny-egress" [Inferred] "":
-        "Deny-all egress cuts every path from the selected pods, to pods, hosts, the outside and the API server."
+        "Deny-all egress cuts every path from the selected pods, to pods, hosts, the outside, the API server and DNS."
     "policy/allow-rules" [Tested, Inferred] "POL-06, POL-07, WKS-20":
         "Allow rules by podSelector, namespaceSelector, ipBlock with except, port, named port, port range and protocol do exactly what they say."
     "policy/no-cross-network" [Workshop] "WKS-20, POL-X-01":
@@ -198,7 +200,7 @@ rules! {
         "Removing a policy restores what it cut; the time to enforce and to restore is measured."
 
     "egress/default-untouched" [Inferred] "":
-        "Default-network pods reach an external server, hosts and the API server as ever: user defined networks take nothing from them."
+        "Default-network pods reach an external server, hosts, the API server and DNS as ever: user defined networks take nothing from them."
     "egress/external" [Workshop, Tested] "EGR-01..03, WKS-17":
         "A UDN pod reaches an external server; the server sees the address of the pod's node."
     "egress/overlap" [Workshop] "WKS-18":
@@ -206,7 +208,7 @@ rules! {
     "egress/host-ports" [TestedAdvertised] "BGP-34, BGP-35":
         "A UDN pod reaches host ports of other nodes, which see its node's address, but not of its own node."
     "egress/api-server-and-dns" [Workshop, Tested] "WKS-16, BGP-29, BGP-30":
-        "The API server's ClusterIP is reached from every UDN."
+        "The API server is reached from every UDN by its ClusterIP and by its name; its name and names outside of the cluster are resolved there."
 
     "objects/conditions" [Tested, Workshop] "LIFE-04, LIFE-09":
         "UDN and CUDN conditions say created and allocated, naming namespaces."

@@ -180,8 +180,10 @@ pub enum Targets {
     Pods,
     /// Every address of every service.
     Services,
-    /// What is outside of networks: the external server, hosts, the API server.
+    /// What is outside of networks: the external server, hosts, the API server by its address and by its name.
     Outside,
+    /// What the cluster's DNS service says of names.
+    Names,
 }
 
 /// One probe with its own expectation.

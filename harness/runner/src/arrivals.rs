@@ -213,6 +213,7 @@ mod tests {
             source_port,
             timeout: Duration::from_secs(2),
             introduces: true,
+            lookup: None,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
+use udn_model::dns::DnsName;
 use udn_model::fact::Fact;
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
@@ -134,6 +135,10 @@ pub struct AddressBook {
     pub services: BTreeMap<ServiceRef, ServiceAddresses>,
     /// ClusterIPs of the API server's service.
     pub api_server: Vec<IpAddr>,
+    /// ClusterIPs of the DNS service.
+    pub dns: Vec<IpAddr>,
+    /// What the name outside of the cluster means; empty: whatever it does; `None`: not known.
+    pub external_name: Option<Vec<IpAddr>>,
 }
 
 /// A service's addresses.
@@ -172,7 +177,7 @@ impl AddressBook {
             Target::Pod { pod, .. } => self.pods.get(pod)?.life,
             Target::Node(slot) => self.nodes.get(slot)?.life,
             Target::External => self.external.as_ref()?.life,
-            Target::Service { .. } | Target::ApiServer => None,
+            Target::Service { .. } | Target::ApiServer | Target::Name(_) => None,
         }
     }
 }
@@ -229,6 +234,19 @@ pub struct Shot {
     pub timeout: Duration,
     /// Whether whoever listens there says who he is; else a completed handshake is an answer.
     pub introduces: bool,
+    /// What has to be looked up.
+    pub lookup: Option<Lookup>,
+}
+
+/// A name that a shot is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The shot is a question to the DNS server at its destination: for the name's addresses of this family.
+    /// It ends in [`Outcome::Answered`], [`Outcome::Garbled`] or as a probe without an answer does.
+    Question(DnsName, Family),
+    /// The name is asked for first, over UDP, of this server; the shot goes to the first address that it says, and
+    /// nowhere, with the look-up's outcome, where there is none.
+    First(DnsName, IpAddr),
 }
 
 /// What came of a shot.

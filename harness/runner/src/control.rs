@@ -16,6 +16,8 @@ type Listener = (Target, Transport, Option<u16>, Family);
 #[derive(Debug, Default)]
 pub(crate) struct Controls<'a> {
     vantage: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
+    /// Who was told what a name means.
+    answered: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
     /// Pods that somebody else reached: what a policy lets send nothing can still answer, and that shows that it works.
     answers: HashMap<(VantagePoint, Transport, Family), &'a CellId>,
     listener: HashMap<Listener, &'a CellId>,
@@ -27,7 +29,7 @@ pub(crate) struct Controls<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) vantage: CellId,
-    /// None where the cell must be rejected.
+    /// None where the cell must be rejected, or a name not be there.
     pub(crate) listener: Option<CellId>,
 }
 
@@ -37,6 +39,9 @@ impl<'a> Controls<'a> {
         if !resolved.is_to_itself() {
             let key = |point| (point, resolved.transport, resolved.family);
             self.vantage.entry(key(resolved.from.clone())).or_insert(id);
+            if matches!(resolved.wanted, Wanted::Addresses(_)) {
+                self.answered.entry(key(resolved.from.clone())).or_insert(id);
+            }
             for reach in &resolved.reach {
                 if let (Target::Pod { pod, .. }, Target::Pod { .. }) = (reach, &resolved.target) {
                     self.answers.entry(key(VantagePoint::Pod(pod.clone()))).or_insert(id);
@@ -65,6 +70,13 @@ impl<'a> Controls<'a> {
     pub(crate) fn find(&self, rule: &RuleName, resolved: &Resolved) -> Result<Found, String> {
         let wire = format!("{}/{}", resolved.transport, resolved.family);
         let key = (resolved.from.clone(), resolved.transport, resolved.family);
+        if resolved.wanted == Wanted::NoSuchName {
+            let found = self.answered.get(&key);
+            let found =
+                found.ok_or_else(|| format!("in the same round {} found no name over {wire}", resolved.from))?;
+            // That there is none is an answer of its own.
+            return Ok(Found { vantage: (*found).clone(), listener: None });
+        }
         let answers = || self.answers.get(&key).filter(|_| rule.is_policy());
         let vantage = self.vantage.get(&key).or_else(answers);
         let vantage =
@@ -111,6 +123,7 @@ mod tests {
             family: Family::V4,
             to: "10.0.0.1".parse().unwrap(),
             port,
+            lookup: None,
             wanted: Wanted::Closed,
             reach: reach.into_iter().collect(),
             witnesses: Vec::new(),
@@ -173,6 +186,32 @@ mod tests {
             controls.find(&isolation(), &denied).unwrap(),
             Found { vantage: three.clone(), listener: Some(five) }
         );
+    }
+
+    #[test]
+    fn that_there_is_no_such_name_is_worth_something_beside_a_name_that_is_there() {
+        let (one, two) = (CellId("1".into()), CellId("2".into()));
+        let asked = |from: &str, wanted| {
+            let mut asked = resolved(from, None, Transport::Udp, Some(53));
+            asked.target = udn_model::dns::dns_service();
+            asked.wanted = wanted;
+            asked
+        };
+        let dns = RuleName::new("services/dns");
+        let nobody = asked("a", Wanted::NoSuchName);
+        let mut controls = Controls::default();
+        let plain = resolved("a", Some(target("b", AddressOn::Primary)), Transport::Udp, Some(8080));
+        controls.add(&one, &plain);
+        let elsewhere = asked("b", Wanted::Addresses(vec![]));
+        controls.add(&two, &elsewhere);
+        assert_eq!(controls.find(&dns, &nobody).unwrap_err(), "in the same round ns.a found no name over udp/v4");
+        // What a policy cuts: somebody else is answered, and the vantage point reaches something else.
+        let cut = asked("a", Wanted::Closed);
+        let found = controls.find(&RuleName::new("policy/deny-egress"), &cut).unwrap();
+        assert_eq!(found, Found { vantage: one.clone(), listener: Some(two.clone()) });
+        let found = asked("a", Wanted::Addresses(vec![]));
+        controls.add(&two, &found);
+        assert_eq!(controls.find(&dns, &nobody).unwrap(), Found { vantage: two.clone(), listener: None });
     }
 
     #[test]

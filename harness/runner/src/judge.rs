@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use udn_model::cell::Expectation;
-use udn_model::observation::{Outcome, Witness};
+use udn_model::observation::{Outcome, Rcode, Witness};
 
 /// What a cell wants, once addresses are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,16 +23,22 @@ pub enum Wanted {
     Dropped,
     /// Refused or reset.
     Rejected,
+    /// A DNS server must give exactly these addresses, sorted; none: at least one, whichever.
+    Addresses(Vec<IpAddr>),
+    /// A DNS server must say that there is no such name.
+    NoSuchName,
     /// A fact or claim must hold.
     Holds,
 }
 
 impl Wanted {
-    /// What an expectation without an open question wants; `None` for [`Expectation::Open`], which needs a peer.
+    /// What an expectation without an open question wants; `None` for [`Expectation::Open`] and
+    /// [`Expectation::Resolves`], which need somebody.
     #[must_use]
     pub const fn of(expectation: &Expectation) -> Option<Self> {
         match expectation {
-            Expectation::Open { .. } => None,
+            Expectation::Open { .. } | Expectation::Resolves { .. } => None,
+            Expectation::NoSuchName => Some(Self::NoSuchName),
             Expectation::Closed => Some(Self::Closed),
             Expectation::Dropped => Some(Self::Dropped),
             Expectation::Rejected => Some(Self::Rejected),
@@ -44,6 +50,12 @@ impl Wanted {
     #[must_use]
     pub const fn is_negative(&self) -> bool {
         matches!(self, Self::Closed | Self::Dropped | Self::Rejected)
+    }
+
+    /// Whether a match is worth something only with positive controls.
+    #[must_use]
+    pub const fn needs_controls(&self) -> bool {
+        self.is_negative() || matches!(self, Self::NoSuchName)
     }
 }
 
@@ -130,6 +142,11 @@ pub fn judge(wanted: &Wanted, outcome: &Outcome, far: &FarSide) -> Judged {
             judged => judged,
         },
         Wanted::Rejected => rejected(outcome),
+        Wanted::Addresses(addresses) => answered(addresses, outcome),
+        Wanted::NoSuchName => match outcome {
+            Outcome::Answered { rcode: Rcode::NoSuchName, .. } => Judged::Match,
+            outcome => Judged::Mismatch(format!("must be told that there is no such name, but: {outcome}")),
+        },
         Wanted::Holds => Judged::Harness("a probe was sent where a check was wanted".into()),
     }
 }
@@ -141,6 +158,8 @@ pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     match (wanted, outcome) {
         // A rejection is an answer, too, and one that a controller writes packet by packet.
         (Wanted::Reach { .. } | Wanted::Rejected, Outcome::TimedOut) => true,
+        // A server that accepts the connection and says nothing is late as well; one that garbles does so again.
+        (Wanted::Addresses(_) | Wanted::NoSuchName, Outcome::TimedOut | Outcome::Garbled { .. }) => true,
         (Wanted::Reach { introduces, .. }, Outcome::Open { peer: None, .. }) => *introduces,
         _ => false,
     }
@@ -167,6 +186,20 @@ fn reach(wanted: &[String], introduces: bool, outcome: &Outcome, far: &FarSide) 
     }
 }
 
+/// Whether a name means these addresses.
+fn answered(wanted: &[IpAddr], outcome: &Outcome) -> Judged {
+    let Outcome::Answered { rcode, addresses, truncated, .. } = outcome else {
+        return Judged::Mismatch(format!("not answered: {outcome}"));
+    };
+    let right = if wanted.is_empty() { !addresses.is_empty() } else { wanted == addresses };
+    if *rcode == Rcode::NoError && !truncated && right {
+        return Judged::Match;
+    }
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let wanted = if wanted.is_empty() { "an address".into() } else { wanted.join(", ") };
+    Judged::Mismatch(format!("must resolve to {wanted}, but: {outcome}"))
+}
+
 /// Whether the peer saw one of these source addresses.
 fn seen(wanted: &[IpAddr], outcome: &Outcome) -> Judged {
     let Outcome::Open { source, .. } = outcome else { return Judged::Match };
@@ -185,6 +218,9 @@ fn closed(outcome: &Outcome, far: &FarSide) -> Judged {
     if let Outcome::Open { peer, .. } = outcome {
         let who = peer.as_deref().unwrap_or("somebody");
         return Judged::Violation(format!("open: answered by {who}"));
+    }
+    if matches!(outcome, Outcome::Answered { .. } | Outcome::Garbled { .. }) {
+        return Judged::Violation(format!("open: a DNS server was reached: {outcome}"));
     }
     match far {
         FarSide::Seen { arrived: true, source, .. } => {
@@ -332,6 +368,51 @@ mod tests {
         assert_eq!(is_late(&reach(false), &outcome), of_an_echo);
         assert!(!is_late(&Wanted::Closed, &outcome));
         assert_eq!(is_late(&Wanted::Rejected, &outcome), outcome == Outcome::TimedOut);
+    }
+
+    fn dns(rcode: Rcode, addresses: &[&str]) -> Outcome {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        Outcome::Answered { rcode, addresses, truncated: false, asked: 1, took_us: 100 }
+    }
+
+    #[rstest]
+    #[case::as_wanted(dns(Rcode::NoError, &["10.0.0.1", "10.0.0.2"]), "match", "match", "mismatch", "violation")]
+    #[case::one_of_two(dns(Rcode::NoError, &["10.0.0.1"]), "mismatch", "match", "mismatch", "violation")]
+    #[case::one_more(dns(Rcode::NoError, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]), "mismatch", "match", "mismatch", "violation")]
+    #[case::none(dns(Rcode::NoError, &[]), "mismatch", "mismatch", "mismatch", "violation")]
+    #[case::no_such_name(dns(Rcode::NoSuchName, &[]), "mismatch", "mismatch", "match", "violation")]
+    #[case::refused(dns(Rcode::Refused, &[]), "mismatch", "mismatch", "mismatch", "violation")]
+    #[case::garbled(Outcome::Garbled { why: "x".into() }, "mismatch", "mismatch", "mismatch", "violation")]
+    #[case::silence(Outcome::TimedOut, "mismatch", "mismatch", "mismatch", "match")]
+    #[case::no_agent(Outcome::ControlLost { why: "cut".into() }, "harness", "harness", "harness", "harness")]
+    fn names(
+        #[case] outcome: Outcome,
+        #[case] exactly: &str,
+        #[case] any: &str,
+        #[case] nobody: &str,
+        #[case] closed: &str,
+    ) {
+        let two = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).to_vec();
+        for (wanted, expected) in [
+            (Wanted::Addresses(two), exactly),
+            (Wanted::Addresses(vec![]), any),
+            (Wanted::NoSuchName, nobody),
+            (Wanted::Closed, closed),
+        ] {
+            assert_eq!(word(&judge(&wanted, &outcome, &FarSide::NotAsked)), expected, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_short_is_no_answer() {
+        let Outcome::Answered { rcode, addresses, asked, took_us, .. } = dns(Rcode::NoError, &["10.0.0.1"]) else {
+            panic!()
+        };
+        let wanted = Wanted::Addresses(addresses.clone());
+        let cut = Outcome::Answered { rcode, addresses, truncated: true, asked, took_us };
+        assert_eq!(word(&judge(&wanted, &cut, &FarSide::NotAsked)), "mismatch");
+        assert!(is_late(&wanted, &Outcome::TimedOut) && is_late(&Wanted::NoSuchName, &Outcome::TimedOut));
+        assert!(is_late(&wanted, &Outcome::Garbled { why: "x".into() }) && !is_late(&wanted, &cut));
     }
 
     #[test]

@@ -13,8 +13,9 @@
 //!
 //! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
 //! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
-//! `series` judges many connections together, `resolve` turns names into addresses, `ports` hands out source ports, `twins`
-//! the same ones to pods of the same address, `window` limits what is on its way, `budget` adds
+//! `series` judges many connections together, `resolve` turns names into addresses, `question` cells about names into
+//! questions, `ports` hands out source ports, `twins` the same ones to pods of the same address, `window` limits what is on
+//! its way, `budget` adds
 //! up where time went, `emit` stamps events.
 
 mod arrivals;
@@ -28,6 +29,7 @@ pub mod judge;
 pub mod options;
 mod phase;
 mod ports;
+mod question;
 mod resolve;
 mod round;
 pub mod run;

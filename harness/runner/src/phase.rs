@@ -352,7 +352,7 @@ impl<'a> Phase<'a> {
         let mut controls = Controls::default();
         for (cell, _, _, verdict, resolved) in &judged {
             if let (Judged::Match, Some(resolved)) = (verdict, resolved)
-                && !resolved.wanted.is_negative()
+                && !resolved.wanted.needs_controls()
             {
                 controls.add(&self.cells[*cell].id, resolved);
             }
@@ -368,7 +368,7 @@ impl<'a> Phase<'a> {
             if let Some(resolved) = resolved {
                 evidence.probe = Some(resolved.told());
                 evidence.witness = far.witness().or(evidence.witness);
-                if resolved.wanted.is_negative() && meaning == Meaning::Judged(Judged::Match) {
+                if resolved.wanted.needs_controls() && meaning == Meaning::Judged(Judged::Match) {
                     meaning = controlled(&controls, &self.cells[cell].rule, resolved, evidence);
                 }
             }

@@ -7,8 +7,9 @@ use udn_model::observation::ResolvedProbe;
 use udn_model::words::{Family, Transport};
 use udn_model::world::{NetworkId, Pod, PodRef, World as Declared};
 
-use crate::cluster::{AddressBook, EXTERNAL_IDENTITY, NodeAddresses, node_identity};
+use crate::cluster::{AddressBook, EXTERNAL_IDENTITY, Lookup, NodeAddresses, node_identity};
 use crate::judge::Wanted;
+use crate::question;
 
 /// A probe cell with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Resolved {
     pub(crate) family: Family,
     pub(crate) to: IpAddr,
     pub(crate) port: Option<u16>,
+    /// What has to be looked up.
+    pub(crate) lookup: Option<Lookup>,
     pub(crate) wanted: Wanted,
     /// Who may be reached if all is well.
     pub(crate) reach: Vec<Target>,
@@ -41,12 +44,19 @@ impl Resolved {
             [Target::Pod { pod, .. }] => Some(pod.clone()),
             _ => None,
         };
-        ResolvedProbe { from: self.from.to_string(), to: self.to, port: self.port, reach }
+        let question = match &self.lookup {
+            Some(Lookup::Question(name, Family::V4)) => Some(format!("A {name}")),
+            Some(Lookup::Question(name, Family::V6)) => Some(format!("AAAA {name}")),
+            Some(Lookup::First(..)) | None => None,
+        };
+        ResolvedProbe { from: self.from.to_string(), to: self.to, port: self.port, question, reach }
     }
 
     /// Whether whoever listens there says who he is.
     pub(crate) const fn introduces(&self) -> bool {
-        self.transport.has_ports() && !matches!(self.target, Target::ApiServer)
+        self.transport.has_ports()
+            && !matches!(self.target, Target::ApiServer | Target::Name(_))
+            && self.lookup.is_none()
     }
 
     /// Whether the vantage point is to reach itself.
@@ -56,11 +66,14 @@ impl Resolved {
     }
 }
 
-/// The probe of a cell; `None` where its check is not a probe.
+/// The probe of a cell, or its question; `None` where its check is neither.
 ///
 /// # Errors
 /// The address that is not known (yet).
 pub(crate) fn resolve(cell: &Cell, book: &AddressBook, declared: &Declared) -> Option<Result<Resolved, String>> {
+    if let Check::Resolve { from, name, transport, family } = &cell.check {
+        return Some(question::question(cell, book, from, name, (*transport, *family)));
+    }
     let Check::Probe { from, to, transport, port, family, .. } = &cell.check else { return None };
     Some(probe(cell, book, declared, from, to, (*transport, *port, *family)))
 }
@@ -84,7 +97,7 @@ fn probe(
         None if reach.is_empty() && !server => Wanted::Closed,
         None => Wanted::Reach {
             peers: reach.iter().map(identity).collect(),
-            introduces: transport.has_ports() && *to != Target::ApiServer,
+            introduces: transport.has_ports() && !matches!(to, Target::ApiServer | Target::Name(_)),
             seen_as: sources(book, from, seen_as, family)?,
         },
     };
@@ -95,6 +108,10 @@ fn probe(
         family,
         to: address,
         port: number(book, to, transport, port)?,
+        lookup: match to {
+            Target::Name(name) => Some(Lookup::First(name.clone(), question::server(book, family)?)),
+            _ => None,
+        },
         wanted,
         reach,
         witnesses: Vec::new(),
@@ -190,7 +207,7 @@ fn number(book: &AddressBook, to: &Target, transport: Transport, port: Option<u1
             let found = ports.and_then(|ports| ports.get(&(transport, port)));
             *found.ok_or_else(|| format!("service {service} has no NodePort for {transport} {port}"))?
         }
-        Target::Pod { .. } | Target::Service { .. } | Target::ApiServer => port,
+        Target::Pod { .. } | Target::Service { .. } | Target::ApiServer | Target::Name(_) => port,
     }))
 }
 
@@ -211,7 +228,7 @@ fn witnesses(resolved: &Resolved, declared: &Declared, port: Option<u16>) -> Vec
                 backends.iter().map(|pod| Lookout { at: at(pod), port: served.number_at(pod) }).collect()
             }
             // The server is not ours: nobody there can be asked.
-            Target::ApiServer => Vec::new(),
+            Target::ApiServer | Target::Name(_) => Vec::new(),
             target => vec![at(target)],
         },
         // An echo to itself does not leave the pod, and a node's capture also sees what only passes.
@@ -222,7 +239,8 @@ fn witnesses(resolved: &Resolved, declared: &Declared, port: Option<u16>) -> Vec
     }
 }
 
-fn address(book: &AddressBook, to: &Target, family: Family) -> Result<IpAddr, String> {
+/// The address of a target; of a name, the one that it must mean.
+pub(crate) fn address(book: &AddressBook, to: &Target, family: Family) -> Result<IpAddr, String> {
     let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| Family::of(*address) == family);
     let on_node = |slot: &u8| {
         let node = book.nodes.get(slot).ok_or_else(|| format!("there is no node for slot {slot}"))?;
@@ -239,7 +257,10 @@ fn address(book: &AddressBook, to: &Target, family: Family) -> Result<IpAddr, St
             of_family(&external.addresses)
                 .ok_or_else(|| format!("the server outside of the cluster has no {family} address"))
         }
-        Target::ApiServer => {
+        Target::Name(name) if *name != udn_model::dns::DnsName::ApiServer => {
+            Err(format!("it is not known what {name} must mean"))
+        }
+        Target::ApiServer | Target::Name(_) => {
             of_family(&book.api_server).ok_or_else(|| format!("service default/kubernetes has no {family} ClusterIP"))
         }
         Target::Service { service, via } => {
@@ -284,7 +305,7 @@ pub(crate) fn identity(target: &Target) -> String {
         Target::Pod { pod, .. } => pod.to_string(),
         Target::Node(slot) => node_identity(*slot),
         Target::External => EXTERNAL_IDENTITY.into(),
-        Target::Service { .. } | Target::ApiServer => target.to_string(),
+        Target::Service { .. } | Target::ApiServer | Target::Name(_) => target.to_string(),
     }
 }
 

@@ -109,7 +109,7 @@ impl Round {
                 }
                 (Check::Object { object, claim }, None) => round.claims.push((index, object.clone(), claim.clone())),
                 (Check::Series { .. }, None) => round.plan_series(index, cell, &book, declared, ports, options),
-                (Check::Probe { .. }, None) => {}
+                (Check::Probe { .. } | Check::Resolve { .. }, None) => {}
             }
         }
         round.book = Arc::new(book);
@@ -182,6 +182,7 @@ impl Round {
 fn round_trip(outcome: &Outcome) -> Option<Duration> {
     match outcome {
         Outcome::Open { rtt_us, .. } => Some(Duration::from_micros(*rtt_us)),
+        Outcome::Answered { took_us, .. } => Some(Duration::from_micros(*took_us)),
         _ => None,
     }
 }
@@ -211,6 +212,7 @@ fn sent_from(source_port: Option<u16>, cell: usize, resolved: Resolved, ports: &
         source_port,
         timeout,
         introduces: resolved.introduces(),
+        lookup: resolved.lookup.clone(),
     };
     Planned { cell, resolved, shot }
 }

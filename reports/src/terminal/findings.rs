@@ -27,7 +27,7 @@ pub(super) fn findings(phase: &PhaseReport, options: Options) -> String {
     for kind in kinds.iter().take(TOLD) {
         out.push('\n');
         match kind.example.cell.check {
-            Check::Probe { .. } => probe(&mut out, kind, options.style),
+            Check::Probe { .. } | Check::Resolve { .. } => probe(&mut out, kind, options.style),
             Check::Series { .. } | Check::Fact { .. } | Check::Object { .. } => checked(&mut out, kind, options.style),
         }
     }
@@ -45,7 +45,8 @@ fn kinds(results: &[CellResult]) -> Vec<Kind<'_>> {
     for result in results {
         let alike = |kind: &&mut Kind<'_>| {
             let known = kind.example;
-            let is_probe = |result: &CellResult| matches!(result.cell.check, Check::Probe { .. });
+            let is_probe =
+                |result: &CellResult| matches!(result.cell.check, Check::Probe { .. } | Check::Resolve { .. });
             if known.verdict != result.verdict
                 || known.cell.rule != result.cell.rule
                 || is_probe(known) != is_probe(result)
@@ -90,7 +91,8 @@ fn probe(out: &mut String, kind: &Kind<'_>, style: Style) {
         field(out, "seen", &observed::attempt(attempt, cell), style);
     }
     if let Some(probe) = &result.evidence.probe {
-        field(out, "probed", &format!("{} from {}", probe.to, probe.from), style);
+        let question = probe.question.as_ref().map(|question| format!("{question} of ")).unwrap_or_default();
+        field(out, "probed", &format!("{question}{} from {}", probe.to, probe.from), style);
     }
     field(out, "repeat", result.evidence.repeat.as_deref().unwrap_or_default(), style);
 }
@@ -108,7 +110,10 @@ fn checked(out: &mut String, kind: &Kind<'_>, style: Style) {
 fn head(out: &mut String, result: &CellResult, what: &str, style: Style) {
     let rule = &result.cell.rule;
     let _ = writeln!(out, "    {} {what}", style.verdict(result.verdict, &result.verdict.to_string()));
-    let promise = rule.rule().filter(|_| matches!(result.cell.check, Check::Probe { .. })).map(|rule| rule.promise);
+    let promise = rule
+        .rule()
+        .filter(|_| matches!(result.cell.check, Check::Probe { .. } | Check::Resolve { .. }))
+        .map(|rule| rule.promise);
     field(out, "rule", &promise.map_or_else(|| rule.to_string(), |promise| format!("{rule}: {promise}")), style);
 }
 

@@ -33,6 +33,11 @@ pub(crate) fn collect() -> Result<Facts, Failure> {
     })
 }
 
+/// The name servers that `/etc/resolv.conf` names.
+pub(crate) fn name_servers() -> Vec<String> {
+    resolv::parse(&read_file("/etc/resolv.conf").unwrap_or_default()).nameservers
+}
+
 /// A small text file.
 fn read_file(path: &str) -> Result<String, Errno> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

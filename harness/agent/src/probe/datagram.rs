@@ -28,12 +28,17 @@ pub(super) fn open(request: &Probe) -> Result<(OwnedFd, Option<SocketAddr>), Sto
 
 /// Sends the datagram (again).
 pub(super) fn send(socket: &OwnedFd, request: &Probe) -> Option<Outcome> {
-    match net::send(socket, &content(request), SendFlags::NOSIGNAL) {
+    send_content(socket, request.transport, &content(request))
+}
+
+/// The same with another content than a probe's.
+pub(super) fn send_content(socket: &OwnedFd, transport: Transport, content: &[u8]) -> Option<Outcome> {
+    match net::send(socket, content, SendFlags::NOSIGNAL) {
         // A full queue is not the network's answer; it is sent again in a while.
         Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => None,
         Err(errno) => Some(match receive_error(socket) {
             // The answer to an earlier datagram came between.
-            Ok(queued) if queued.icmp.is_some() => classify::reported(request.transport, queued),
+            Ok(queued) if queued.icmp.is_some() => classify::reported(transport, queued),
             _ if errno == Errno::CONNREFUSED => Outcome::Refused { icmp: None },
             _ => classify::not_sent(errno),
         }),

@@ -3,15 +3,20 @@
 //! * [`tcp`]: connect, then the banner
 //! * [`datagram`]: UDP, and ICMP echo by ping sockets
 //! * [`echo`]: ICMP echo by raw sockets that all probes share
+//! * [`dns`]: questions to DNS servers, over TCP and UDP
+//! * [`message`]: DNS messages
 //! * [`classify`]: from error numbers and ICMP messages to outcomes
 //! * [`payload`]: what probes send, and how answers are read
 
 mod classify;
 mod datagram;
+mod dns;
 mod echo;
+mod message;
 pub(crate) mod payload;
 mod tcp;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -22,9 +27,10 @@ use rustix::io::Errno;
 use rustix::net::{self, SocketFlags, SocketType, sockopt};
 
 use self::classify::failed;
+use self::dns::Question;
 use self::echo::Echo;
 use crate::clock::{MILLISECOND, monotonic_us, wall_us};
-use crate::protocol::{IcmpMeans, Open, Outcome, Probe, ProbeResult, RESEND_MS, Transport};
+use crate::protocol::{Body, IcmpMeans, Open, Outcome, Probe, ProbeResult, RESEND_MS, Resolution, Resolve, Transport};
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::sys::options;
@@ -42,6 +48,8 @@ enum Stop {
 struct Running {
     id: u64,
     request: Probe,
+    /// What it asks, where it is a question.
+    question: Option<Box<Question>>,
     means: Means,
     /// Wall clock, for the report.
     started_us: u64,
@@ -51,6 +59,20 @@ struct Running {
     deadline: u64,
     timer: u64,
     local: Option<SocketAddr>,
+}
+
+/// How a probe ended.
+enum End {
+    Saw(Outcome),
+    /// Of a question: what was answered.
+    Said(Resolution),
+}
+
+/// A probe whose turn has not come.
+struct Waiting {
+    id: u64,
+    request: Probe,
+    question: Option<Box<Question>>,
 }
 
 /// The socket of a probe, and how far it is.
@@ -73,11 +95,11 @@ enum Means {
 pub(crate) struct Probes {
     running: Slab<Running>,
     /// Those whose turn has not come, or that have no socket yet because the limit of open files is reached.
-    waiting: VecDeque<(u64, Probe)>,
+    waiting: VecDeque<Waiting>,
     limit: usize,
     icmp: IcmpMeans,
     echo: Echo,
-    ended: Vec<(u64, ProbeResult)>,
+    ended: Vec<(u64, Body)>,
 }
 
 impl Probes {
@@ -103,7 +125,15 @@ impl Probes {
 
     /// Takes a probe on.
     pub(crate) fn take(&mut self, id: u64, request: Probe) {
-        self.waiting.push_back((id, request));
+        self.waiting.push_back(Waiting { id, request, question: None });
+    }
+
+    /// Takes a question on.
+    pub(crate) fn take_question(&mut self, id: u64, request: Resolve) {
+        match Question::new(request) {
+            Ok(question) => self.waiting.push_back(Waiting { id, request: question.probe(), question: Some(question) }),
+            Err(result) => self.ended.push((id, Body::Resolved(result))),
+        }
     }
 
     /// Is there a probe that could be started at once?
@@ -117,34 +147,42 @@ impl Probes {
             if self.running.len() >= self.limit {
                 return;
             }
-            let Some((id, request)) = self.waiting.pop_front() else { return };
-            self.start(reactor, id, request);
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            self.start(reactor, waiting);
         }
     }
 
-    fn start(&mut self, reactor: &mut Reactor, id: u64, request: Probe) {
+    fn start(&mut self, reactor: &mut Reactor, waiting: Waiting) {
+        let Waiting { id, request, question } = waiting;
         let (started_us, started) = (wall_us(), monotonic_us());
         let deadline = started + u64::from(request.timeout_ms) * MILLISECOND;
         match self.open(&request) {
             Ok((means, local)) => {
                 let sent = started;
-                let probe = Running { id, request, means, started_us, started, sent, deadline, timer: 0, local };
+                let probe =
+                    Running { id, request, question, means, started_us, started, sent, deadline, timer: 0, local };
                 let key = self.running.insert(probe);
                 if let Some(outcome) = self.launch(reactor, key) {
-                    self.end(reactor, key, outcome);
+                    self.end(reactor, key, End::Saw(outcome));
                 }
             }
             Err(Stop::OutOfFiles) if self.running.len() > 0 => {
                 self.limit = self.running.len();
-                self.waiting.push_front((id, request));
+                self.waiting.push_front(Waiting { id, request, question });
             }
             Err(stop) => {
                 let outcome = match stop {
                     Stop::Ended(outcome) => outcome,
                     Stop::OutOfFiles => failed("open a socket", Errno::MFILE),
                 };
-                let took_us = monotonic_us() - started;
-                self.ended.push((id, ProbeResult { outcome, started_us, took_us, local: None, nonce: request.nonce }));
+                match question {
+                    Some(question) => self.answered(id, question, Resolution::Unanswered(outcome), None),
+                    None => {
+                        let (took_us, nonce) = (monotonic_us() - started, request.nonce);
+                        let result = ProbeResult { outcome, started_us, took_us, local: None, nonce };
+                        self.ended.push((id, Body::Probe(result)));
+                    }
+                }
             }
         }
     }
@@ -196,15 +234,18 @@ impl Probes {
     /// A probe's own socket became ready.
     pub(crate) fn ready(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(probe) = self.running.get_mut(key) else { return };
-        let outcome = match &mut probe.means {
-            Means::Tcp { socket, stage } => {
-                tcp::advance(socket, stage, &probe.request, probe.started, &mut probe.local)
+        let Running { request, question, means, started, sent, local, .. } = probe;
+        let end = match (means, question) {
+            (Means::Tcp { socket, stage }, Some(question)) => {
+                question.advance_stream(socket, stage, *started, local).map(End::Said)
             }
-            Means::Datagram { socket } => datagram::advance(socket, &probe.request, probe.sent),
-            Means::Echo { .. } => None,
+            (Means::Datagram { socket }, Some(question)) => question.advance_datagram(socket, *sent).map(End::Said),
+            (Means::Tcp { socket, stage }, None) => tcp::advance(socket, stage, request, *started, local).map(End::Saw),
+            (Means::Datagram { socket }, None) => datagram::advance(socket, request, *sent).map(End::Saw),
+            (Means::Echo { .. }, _) => None,
         };
-        if let Some(outcome) = outcome {
-            self.end(reactor, key, outcome);
+        if let Some(end) = end {
+            self.end(reactor, key, end);
         }
     }
 
@@ -222,7 +263,7 @@ impl Probes {
                 }
             };
             if let Some(outcome) = outcome {
-                self.end(reactor, key, outcome);
+                self.end(reactor, key, End::Saw(outcome));
             }
         }
     }
@@ -231,40 +272,56 @@ impl Probes {
     pub(crate) fn due(&mut self, reactor: &mut Reactor, key: Key) {
         let Some(probe) = self.running.get_mut(key) else { return };
         probe.timer = 0;
-        let outcome = if monotonic_us() >= probe.deadline {
-            Some(match &probe.means {
-                Means::Tcp { stage, .. } => tcp::out_of_time(stage),
-                Means::Datagram { .. } | Means::Echo { .. } => Outcome::TimedOut,
+        let end = if monotonic_us() >= probe.deadline {
+            let stage = if let Means::Tcp { stage, .. } = &probe.means { Some(stage) } else { None };
+            Some(match (&probe.question, stage) {
+                (Some(question), stage) => End::Said(question.out_of_time(stage)),
+                (None, Some(stage)) => End::Saw(tcp::out_of_time(stage)),
+                (None, None) => End::Saw(Outcome::TimedOut),
             })
         } else {
-            send(&mut self.echo, probe)
+            send(&mut self.echo, probe).map(End::Saw)
         };
-        match outcome {
-            Some(outcome) => self.end(reactor, key, outcome),
+        match end {
+            Some(end) => self.end(reactor, key, end),
             None => probe.set_timer(reactor, Token::new(Kind::Probe, key)),
         }
     }
 
-    fn end(&mut self, reactor: &mut Reactor, key: Key, outcome: Outcome) {
+    fn end(&mut self, reactor: &mut Reactor, key: Key, end: End) {
         let Some(probe) = self.running.remove(key) else { return };
         reactor.disarm(Token::new(Kind::Probe, key), probe.timer);
         if let Means::Echo { socket, sequence } = probe.means {
             self.echo.dismiss(socket, sequence);
         }
-        self.ended.push((
-            probe.id,
-            ProbeResult {
-                outcome,
-                started_us: probe.started_us,
-                took_us: monotonic_us() - probe.started,
-                local: probe.local,
-                nonce: probe.request.nonce,
-            },
-        ));
+        match (end, probe.question) {
+            (End::Said(resolution), Some(question)) => self.answered(probe.id, question, resolution, probe.local),
+            (End::Saw(outcome), Some(question)) => {
+                self.answered(probe.id, question, Resolution::Unanswered(outcome), probe.local);
+            }
+            (End::Saw(outcome), None) => {
+                let (started_us, local, nonce) = (probe.started_us, probe.local, probe.request.nonce);
+                let took_us = monotonic_us() - probe.started;
+                let result = ProbeResult { outcome, started_us, took_us, local, nonce };
+                self.ended.push((probe.id, Body::Probe(result)));
+            }
+            // Nobody else says anything.
+            (End::Said(_), None) => {}
+        }
+    }
+
+    /// One server's part in a question is over.
+    fn answered(&mut self, id: u64, question: Box<Question>, end: Resolution, local: Option<SocketAddr>) {
+        match question.turn(&end) {
+            Ok(question) => {
+                self.waiting.push_front(Waiting { id, request: question.probe(), question: Some(question) });
+            }
+            Err(question) => self.ended.push((id, Body::Resolved(question.result(end, local)))),
+        }
     }
 
     /// The results since the last call.
-    pub(crate) fn take_ended(&mut self) -> Vec<(u64, ProbeResult)> {
+    pub(crate) fn take_ended(&mut self) -> Vec<(u64, Body)> {
         core::mem::take(&mut self.ended)
     }
 
@@ -272,8 +329,10 @@ impl Probes {
     pub(crate) fn cancel_all(&mut self, reactor: &mut Reactor) {
         self.waiting.clear();
         for key in self.running.keys() {
-            self.end(reactor, key, Outcome::TimedOut);
+            self.end(reactor, key, End::Saw(Outcome::TimedOut));
         }
+        // Questions have turned to their next servers.
+        self.waiting.clear();
         self.ended.clear();
     }
 }
@@ -293,10 +352,13 @@ impl Running {
 /// Sends (again), where that is not the kernel's task.
 fn send(echo: &mut Echo, probe: &mut Running) -> Option<Outcome> {
     probe.sent = monotonic_us();
-    match &probe.means {
-        Means::Tcp { .. } => None,
-        Means::Datagram { socket } => datagram::send(socket, &probe.request),
-        Means::Echo { socket, sequence } => echo.send(*socket, *sequence, &probe.request),
+    match (&probe.means, &mut probe.question) {
+        (Means::Tcp { .. }, _) => None,
+        (Means::Datagram { socket }, Some(question)) => {
+            datagram::send_content(socket, Transport::Udp, question.datagram())
+        }
+        (Means::Datagram { socket }, None) => datagram::send(socket, &probe.request),
+        (Means::Echo { socket, sequence }, _) => echo.send(*socket, *sequence, &probe.request),
     }
 }
 

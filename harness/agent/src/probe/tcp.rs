@@ -49,9 +49,8 @@ pub(super) fn advance(
 ) -> Option<Outcome> {
     if matches!(stage, Stage::Handshake) {
         let rtt_us = monotonic_us() - started;
-        if let Some(errno) = pending_error(socket) {
-            let queued = receive_error(socket).ok().filter(|queued| queued.icmp.is_some());
-            return Some(classify::reported(Transport::Tcp, queued.unwrap_or(QueuedError { errno, icmp: None })));
+        if let Some(outcome) = refusal(socket) {
+            return Some(outcome);
         }
         *local = local_address(socket);
         if request.identify == Identify::None {
@@ -89,6 +88,13 @@ pub(super) fn out_of_time(stage: &Stage) -> Outcome {
         Stage::Handshake => Outcome::TimedOut,
         Stage::Answer { rtt_us, .. } => Outcome::Open(Open { rtt_us: *rtt_us, ..Open::default() }),
     }
+}
+
+/// How the handshake ended, where no connection came of it.
+pub(super) fn refusal(socket: &OwnedFd) -> Option<Outcome> {
+    let errno = pending_error(socket)?;
+    let queued = receive_error(socket).ok().filter(|queued| queued.icmp.is_some());
+    Some(classify::reported(Transport::Tcp, queued.unwrap_or(QueuedError { errno, icmp: None })))
 }
 
 fn pending_error(socket: &OwnedFd) -> Option<i32> {

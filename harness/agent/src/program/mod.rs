@@ -2,7 +2,7 @@
 //!
 //! * [`serve`]: the control socket, and the agent behind it
 //! * [`attach`]: a stream's two ends bridged to the control socket
-//! * [`once`]: a single probe, or the facts, printed
+//! * [`once`]: a single probe, question to a DNS server, or the facts, printed
 
 mod attach;
 mod once;
@@ -21,6 +21,7 @@ const USAGE: &str =
     "usage: agent attach --socket PATH      control stream on stdin and stdout; starts the agent if it is not running
        agent serve --socket PATH       the agent itself, in the foreground
        agent probe tcp|udp|icmp ADDRESS[:PORT] [--timeout-ms N] [--identify banner|agnhost|none] [--from ADDRESS]
+       agent resolve tcp|udp a|aaaa NAME [--server ADDRESS:PORT] [--timeout-ms N]
        agent facts
        agent version";
 
@@ -67,6 +68,7 @@ fn dispatch(arguments: &[&str]) -> Result<(), Error> {
         ["attach", "--socket", path] => attach::attach(path),
         ["serve", "--socket", path] => serve::serve(path),
         ["probe", ref rest @ ..] => once::probe(rest),
+        ["resolve", ref rest @ ..] => once::resolve(rest),
         ["facts"] => once::facts(),
         ["version"] => print(concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         ["help" | "--help"] => print([USAGE, "\n"].concat().as_bytes()),

@@ -1,5 +1,6 @@
-//! A single probe, or the facts, printed: the command that repeats what a report says.
+//! A single probe, a question to a DNS server, or the facts, printed: the command that repeats what a report says.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -9,7 +10,7 @@ use super::{Error, print_json};
 use crate::clock::wall_us;
 use crate::facts as view;
 use crate::probe::Probes;
-use crate::protocol::{Identify, Probe, Transport};
+use crate::protocol::{Body, Identify, Probe, RecordType, Resolve, Transport};
 use crate::reactor::{Event, Kind, Reactor};
 
 /// Timeout unless told otherwise, milliseconds.
@@ -23,17 +24,29 @@ pub(super) fn facts() -> Result<(), Error> {
 /// Probes once and prints the result.
 pub(super) fn probe(arguments: &[&str]) -> Result<(), Error> {
     let probe = parse(arguments)?;
+    once(|probes| probes.take(1, probe))
+}
+
+/// Asks a DNS server once and prints what came of it.
+pub(super) fn resolve(arguments: &[&str]) -> Result<(), Error> {
+    let question = parse_question(arguments)?;
+    once(|probes| probes.take_question(1, question))
+}
+
+fn once(take: impl FnOnce(&mut Probes)) -> Result<(), Error> {
     let waiting = |errno: Errno| Error::system("wait for the probe", errno, "raise the limit of open files");
     let mut reactor = Reactor::new().map_err(waiting)?;
     let mut probes = Probes::new(1);
-    probes.take(1, probe);
-    probes.start_some(&mut reactor);
+    take(&mut probes);
     let mut events = Vec::new();
     loop {
-        if let Some((_, result)) = probes.take_ended().pop() {
-            return print_json(&result);
+        probes.start_some(&mut reactor);
+        match probes.take_ended().pop() {
+            Some((_, Body::Probe(result))) => return print_json(&result),
+            Some((_, Body::Resolved(result))) => return print_json(&result),
+            _ => {}
         }
-        reactor.wait(&mut events, false).map_err(waiting)?;
+        reactor.wait(&mut events, probes.can_start()).map_err(waiting)?;
         for event in events.drain(..) {
             match event {
                 Event::Due(token) => probes.due(&mut reactor, token.key()),
@@ -42,6 +55,36 @@ pub(super) fn probe(arguments: &[&str]) -> Result<(), Error> {
             }
         }
     }
+}
+
+fn parse_question(arguments: &[&str]) -> Result<Resolve, Error> {
+    let [transport, record, name, options @ ..] = arguments else {
+        return Err(Error::usage("a question needs a transport, a kind of record and a name"));
+    };
+    let transport = match *transport {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return Err(Error::usage("the transport is none of tcp, udp")),
+    };
+    let record = match *record {
+        "a" => RecordType::A,
+        "aaaa" => RecordType::Aaaa,
+        _ => return Err(Error::usage("the record is none of a, aaaa")),
+    };
+    let (server, source_port, timeout_ms) = (None, None, TIMEOUT_MS);
+    let mut question = Resolve { name: name.to_string(), record, transport, server, source_port, timeout_ms };
+    for option in options.chunks(2) {
+        match *option {
+            ["--timeout-ms", number] => {
+                question.timeout_ms = number.parse().map_err(|_| Error::usage("--timeout-ms takes a number"))?;
+            }
+            ["--server", server] => {
+                question.server = Some(server.parse().map_err(|_| Error::usage("--server takes ADDRESS:PORT"))?);
+            }
+            _ => return Err(Error::usage("unknown option of resolve, or one without its value")),
+        }
+    }
+    Ok(question)
 }
 
 fn parse(arguments: &[&str]) -> Result<Probe, Error> {
@@ -83,6 +126,16 @@ fn parse(arguments: &[&str]) -> Result<Probe, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_is_read_from_words() {
+        let question = parse_question(&["udp", "aaaa", "a.b", "--server", "[fd00::1]:53"]).expect("a question");
+        assert_eq!((question.record, question.server), (RecordType::Aaaa, "[fd00::1]:53".parse().ok()));
+        for wrong in [&["udp", "a"][..], &["icmp", "a", "x"], &["udp", "mx", "x"], &["tcp", "a", "x", "--server", "y"]]
+        {
+            assert!(parse_question(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_probe_is_read_from_words() {

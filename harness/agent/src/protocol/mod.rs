@@ -15,12 +15,14 @@
 //!
 //! * [`Request`], [`Op`]: what the client says; [`Message`], [`Body`]: what the agent says
 //! * [`Probe`], [`ProbeResult`], [`Outcome`], [`Listen`], [`Banner`]: attempts and whom they meet
+//! * [`Resolve`], [`Resolved`]: questions to DNS servers
 //! * [`Arrivals`], [`Arrival`]: the other side of an attempt
 //! * [`Facts`]: interfaces, routes, neighbours, resolvers
 
 mod arrival;
 mod facts;
 mod probe;
+mod resolve;
 
 use alloc::string::String;
 use core::fmt;
@@ -33,6 +35,7 @@ pub use self::probe::{
     Banner, IcmpError, Identify, Listen, Open, Outcome, PAYLOAD_MAGIC, Probe, ProbeResult, RESEND_MS, Transport,
     Unreachable,
 };
+pub use self::resolve::{DnsAnswer, RecordType, Resolution, Resolve, Resolved};
 
 /// Protocol version said in [`Hello::protocol`]; raised when an old client would misunderstand a new agent.
 pub const PROTOCOL: u32 = 1;
@@ -73,6 +76,8 @@ pub enum Op {
     Ping,
     /// Try to reach a target once. Answered by [`Body::Probe`] after at most the probe's timeout.
     Probe(Probe),
+    /// Look a name up. Answered by [`Body::Resolved`] after at most the question's timeout.
+    Resolve(Resolve),
     /// Answer on a port, on every address of both families. Answered by [`Body::Done`] once the socket listens.
     /// On a port that is listened on already only the identity changes.
     Listen(Listen),
@@ -116,6 +121,8 @@ pub enum Body {
     Done,
     /// What a probe saw.
     Probe(ProbeResult),
+    /// What came of a question.
+    Resolved(Resolved),
     /// What arrived.
     Arrivals(Arrivals),
     /// The agent's view of its network.
@@ -216,6 +223,18 @@ mod tests {
             &request(3, Op::Probe(probe.clone())),
             r#"{"id":3,"op":{"probe":{"transport":"tcp","to":"[fd00::1]:80","timeout_ms":1000,"identify":"banner","nonce":42}}}"#,
         );
+        let resolve = Resolve {
+            name: "web.blue.".into(),
+            record: RecordType::Aaaa,
+            transport: Transport::Udp,
+            server: "10.96.0.10:53".parse().ok(),
+            source_port: None,
+            timeout_ms: 1000,
+        };
+        reads_and_writes(
+            &request(4, Op::Resolve(resolve)),
+            r#"{"id":4,"op":{"resolve":{"name":"web.blue.","record":"aaaa","transport":"udp","server":"10.96.0.10:53","timeout_ms":1000}}}"#,
+        );
         let short = r#"{"id":3,"op":{"probe":{"transport":"tcp","to":"[fd00::1]:80","timeout_ms":1000,"nonce":42}}}"#;
         assert_eq!(serde_json::from_str::<Request>(short).expect("defaults"), request(3, Op::Probe(probe)));
     }
@@ -243,6 +262,35 @@ mod tests {
         ] {
             let line =
                 [r#"{"seq":1,"id":2,"body":{"probe":{"outcome":"#, text, r#","started_us":3,"took_us":4,"nonce":5}}}"#];
+            reads_and_writes(&message(outcome), &line.concat());
+        }
+    }
+
+    #[test]
+    fn answers_of_servers_on_the_wire() {
+        let message = |outcome| Message {
+            seq: 1,
+            id: 2,
+            body: Body::Resolved(Resolved { outcome, server: None, local: None, started_us: 3, took_us: 4, asked: 5 }),
+        };
+        let answer = DnsAnswer {
+            rcode: 3,
+            addresses: Vec::from(["10.0.0.1".parse().expect("address")]),
+            ..DnsAnswer::default()
+        };
+        for (outcome, text) in [
+            (
+                Resolution::Answered(answer),
+                r#"{"answered":{"rcode":3,"addresses":["10.0.0.1"],"truncated":false,"authoritative":false,"rtt_us":0}}"#,
+            ),
+            (Resolution::Garbled { why: "x".into() }, r#"{"garbled":{"why":"x"}}"#),
+            (Resolution::Unanswered(Outcome::TimedOut), r#"{"unanswered":"timed-out"}"#),
+        ] {
+            let line = [
+                r#"{"seq":1,"id":2,"body":{"resolved":{"outcome":"#,
+                text,
+                r#","started_us":3,"took_us":4,"asked":5}}}"#,
+            ];
             reads_and_writes(&message(outcome), &line.concat());
         }
     }

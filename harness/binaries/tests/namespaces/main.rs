@@ -6,5 +6,6 @@
 mod classification;
 mod evidence;
 mod peers;
+mod resolve;
 mod stream;
 mod support;

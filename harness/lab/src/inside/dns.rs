@@ -18,7 +18,7 @@ const NAME: &str = "coredns";
 /// Where the kubelets send pods (`/etc/resolv.conf`), and its IPv6 sister.
 const ADDRESSES: [&str; 2] = ["10.96.0.10", "fd00:10:96::a"];
 /// The name of the external host.
-const EXTERNAL: &str = "external.lab.example";
+pub(super) const EXTERNAL: &str = "external.lab.example";
 /// Where the pods have the folder of the records.
 const FOLDER: &str = "/etc/coredns";
 

@@ -83,6 +83,7 @@ fn external() -> Value {
                 "lab.udn-conformance.io/netns": "external",
                 // Parts of the underlay that nobody else has: neither nodes nor the pool of load-balancer addresses.
                 "udn-conformance.io/external-ips": "172.18.128.0/18,fc00:f853:ccd:e793:1::/80",
+                "udn-conformance.io/external-name": super::dns::EXTERNAL,
             },
         },
         "spec": {

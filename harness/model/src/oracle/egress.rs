@@ -55,7 +55,7 @@ pub(super) fn to_api_server(world: &World, from: &VantagePoint, wire: Wire) -> R
     }
 }
 
-fn sender<'a>(world: &'a World, from: &VantagePoint, wire: Wire) -> Result<&'a Pod, Undefined> {
+pub(super) fn sender<'a>(world: &'a World, from: &VantagePoint, wire: Wire) -> Result<&'a Pod, Undefined> {
     let VantagePoint::Pod(pod) = from else { return Err(Undefined("not a pod")) };
     let pod = world.pod(pod).ok_or(Undefined("the world has no such vantage point"))?;
     match primary(world, pod) {

@@ -3,6 +3,7 @@
 //! Scenarios written by hand from the documents carry their own expectations; a test of the suites compares the two
 //! (double entry), so a slip on either side shows.
 
+mod dns;
 mod egress;
 mod isolation;
 mod policy;
@@ -15,6 +16,7 @@ mod policy_properties;
 #[cfg(test)]
 mod properties;
 
+pub use self::dns::expect_answer;
 pub use self::series::{ExpectedSeries, series};
 pub use self::slices::slices;
 use crate::cell::{AddressOn, Expectation, Exposure, Reach, Target, VantagePoint};
@@ -70,6 +72,7 @@ fn without_policies(world: &World, from: &VantagePoint, to: &Target, wire: Wire)
         Target::Node(slot) => egress::to_host(world, from, *slot, wire),
         Target::External => egress::to_outside(world, from, wire),
         Target::ApiServer => egress::to_api_server(world, from, wire),
+        Target::Name(name) => dns::by_name(world, from, name, wire),
         Target::Service { service, via } => services::expect(world, from, service, *via, wire),
         Target::Pod { pod, on } => {
             let pod = world.pod(pod).ok_or(Undefined("the world has no such pod"))?;
@@ -126,12 +129,12 @@ pub fn placement(world: &World, from: &VantagePoint, to: &Target) -> Placement {
         Target::Node(slot) | Target::Service { via: Exposure::NodePort(slot), .. } => Some(*slot),
         Target::Pod { pod, .. } => world.pod(pod).map(|pod| pod.node),
         Target::External => return Placement::Outside,
-        Target::Service { .. } | Target::ApiServer => None,
+        Target::Service { .. } | Target::ApiServer | Target::Name(_) => None,
     };
     let source_node = match (from, to) {
         (VantagePoint::External, _) => return Placement::Outside,
         (_, Target::Service { via: Exposure::ClusterIp | Exposure::LoadBalancer | Exposure::ExternalIp, .. })
-        | (_, Target::ApiServer) => return Placement::Anywhere,
+        | (_, Target::ApiServer | Target::Name(_)) => return Placement::Anywhere,
         (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod => {
             return Placement::Itself;
         }
@@ -148,7 +151,7 @@ pub fn topology(world: &World, from: &VantagePoint, to: &Target) -> Option<Topol
         Target::Pod { on: AddressOn::Secondary(id), .. } => world.network(id),
         Target::Pod { pod, .. } => world.pod(pod).and_then(|pod| primary(world, pod)),
         Target::Service { service, .. } => world.primary_of(&service.namespace),
-        Target::Node(_) | Target::External | Target::ApiServer => None,
+        Target::Node(_) | Target::External | Target::ApiServer | Target::Name(_) => None,
     };
     let source = match from {
         VantagePoint::Pod(pod) => world.pod(pod).and_then(|pod| primary(world, pod)),

@@ -13,9 +13,9 @@ use crate::world::{
 };
 
 const DENY_INGRESS: &str = "policy/deny-ingress";
-const DENY_EGRESS: &str = "policy/deny-egress";
-const ALLOW: &str = "policy/allow-rules";
-const NO_CROSS: &str = "policy/no-cross-network";
+pub(super) const DENY_EGRESS: &str = "policy/deny-egress";
+pub(super) const ALLOW: &str = "policy/allow-rules";
+pub(super) const NO_CROSS: &str = "policy/no-cross-network";
 
 /// What policies make of a probe in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,13 @@ pub(super) fn apply(
         }
         _ => {
             let nowhere = Whereabouts::default();
-            decide(out_of(world, source, End::Address(&nowhere), wire), Say::Nothing, expected)
+            let before = super::dns::say_before(world, source, to, wire);
+            match before {
+                Say::Deny | Say::NotAllowed | Say::Unknown => decide(before, Say::Nothing, expected),
+                Say::Nothing | Say::Allow => {
+                    decide(out_of(world, source, End::Address(&nowhere), wire), Say::Nothing, expected)
+                }
+            }
         }
     }
 }
@@ -225,6 +231,22 @@ fn say(
     } else {
         Say::NotAllowed
     }
+}
+
+/// Whether a rule would let a pod of another network than theirs ask the DNS servers, if peers were not evaluated inside
+/// the network.
+pub(super) fn selects_dns(world: &World, pod: &Pod, wire: Wire) -> bool {
+    let [namespace, label] = Pod::of_dns().map(|(key, value)| [(key.to_owned(), value.to_owned())].into());
+    let meant = |peer: &Peer| {
+        matches!(peer, Peer::Pods { namespaces: Some(namespaces), pods }
+            if namespaces.selects(&namespace) && pods.selects(&label))
+    };
+    let policies = world.policies.iter().filter(|policy| policy.selects(pod));
+    let mut rules = policies.filter_map(|policy| policy.egress.as_ref()).flatten();
+    rules.any(|rule| {
+        let ported = rule.ports.is_empty() || rule.ports.iter().any(|port| port.has(wire, None));
+        ported && rule.peers.iter().any(meant)
+    })
 }
 
 /// Whether a rule's peers have this end among them.

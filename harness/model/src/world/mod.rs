@@ -159,6 +159,10 @@ pub struct Pod {
     pub ready: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// `spec.hostname`: its name within `subdomain`.
+    pub hostname: Option<String>,
+    /// `spec.subdomain`: the headless service that it is a member of by name.
+    pub subdomain: Option<String>,
     /// What its agent listens on.
     pub listens: Vec<(Transport, u16)>,
     /// Those of its ports that have names.

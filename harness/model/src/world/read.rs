@@ -108,6 +108,8 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
         node,
         ready,
         labels,
+        hostname: manifest["spec"]["hostname"].as_str().map(str::to_owned),
+        subdomain: manifest["spec"]["subdomain"].as_str().map(str::to_owned),
         listens,
         named_ports,
         primary,

@@ -96,7 +96,13 @@ impl Service {
     /// The pods that stand behind a port: selected, ready, and listening on it.
     #[must_use]
     pub fn backends<'a>(&self, world: &'a World, port: &ServicePort) -> Vec<&'a Pod> {
-        world.pods.iter().filter(|pod| self.selects(pod) && pod.ready && port.number_at(pod).is_some()).collect()
+        self.selected(world).into_iter().filter(|pod| pod.ready && port.number_at(pod).is_some()).collect()
+    }
+
+    /// The pods that its selector means, ready or not, whatever they listen on.
+    #[must_use]
+    pub fn selected<'a>(&self, world: &'a World) -> Vec<&'a Pod> {
+        world.pods.iter().filter(|pod| self.selects(pod)).collect()
     }
 
     /// Whether a pod is one of those that the service is about.

@@ -50,7 +50,8 @@ fn pods_of(cell: &Cell) -> Vec<PodRef> {
             pods.dedup();
             pods
         }
-        Check::Fact { pod, .. } => vec![pod.clone()],
+        Check::Resolve { from: VantagePoint::Pod(pod), .. } | Check::Fact { pod, .. } => vec![pod.clone()],
+        Check::Resolve { .. } => vec![],
         Check::Object { object, .. } => match (&object.kind[..], &object.namespace) {
             ("Pod", Some(namespace)) => vec![PodRef::new(namespace, &object.name)],
             _ => vec![],
