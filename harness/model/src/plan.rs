@@ -218,18 +218,8 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
                         serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
                 }
             }
-            // They come again.
-            Action::DeleteMirrored(_) => {}
             // What is merely submitted is for the matrix to judge: it may well be refused.
             Action::Submit(_) => {}
-            Action::SetReady { pod, ready } => {
-                let object = crate::cell::ObjectRef::pod(pod);
-                let status = if *ready { "True" } else { "False" };
-                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
-                    manifest["status"] =
-                        serde_json::json!({ "conditions": [{ "type": READY_GATE, "status": status }] });
-                }
-            }
             // Nothing is done, or to nothing that is declared, or it comes again.
             Action::TryCreate(_)
             | Action::TryChange(_)
