@@ -221,7 +221,7 @@ fn udp_dropped_on_one_node() -> Result<(), Failed> {
         let to = match to {
             Target::Pod { pod, .. } => on_the_node(world.pod(pod).map(|pod| pod.node)),
             // An external client's way to a node's host port leads over br-ex only.
-            Target::Node(_) | Target::External | Target::Service { .. } | Target::ApiServer => false,
+            Target::Node(_) | Target::External | Target::Service { .. } | Target::ApiServer | Target::Name(_) => false,
         };
         match &cell.expectation {
             Expectation::Open { reach: Reach::HolderIn(_), .. } => Effect::Undetermined,

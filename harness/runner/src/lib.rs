@@ -11,7 +11,7 @@
 //! | [`judge`] | pure: what one observation means for one cell |
 //! | [`history`] | pure: what all observations of a cell add up to: settled, flapped, violated, verdict |
 //!
-//! Inside: `scenario` runs the phases of one scenario, `phase` one phase, `watch` probes from the first packet,
+//! Inside: `turns` says which scenarios probe at once, `scenario` runs the phases of one, `phase` one phase, `watch` probes from the first packet,
 //! `round` sends one round, `control` finds positive controls, `arrivals` matches packets at the far side with probes,
 //! `series` judges many connections together, `resolve` turns names into addresses, `question` cells about names into
 //! questions, `ports` hands out source ports, `twins` the same ones to pods of the same address, `window` limits what is on
@@ -35,6 +35,7 @@ mod round;
 pub mod run;
 mod scenario;
 mod series;
+mod turns;
 mod twins;
 mod watch;
 mod window;

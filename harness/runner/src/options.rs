@@ -46,6 +46,8 @@ pub struct Options {
     pub worlds_alive: usize,
     /// Probes that may be on their way at once at most, all worlds together; fewer while answers are slow.
     pub probes_in_flight: usize,
+    /// Scenarios probe at the same time as long as one round of each of them has no more probes than this together.
+    pub probes_at_once: usize,
     /// For the whole run; what is not judged by then is an error.
     pub deadline: Option<Duration>,
     /// Told why nothing more can be learnt from the target, once that is so: the run ends early.
@@ -73,6 +75,7 @@ impl Default for Options {
             world_concurrency: 2,
             worlds_alive: 3,
             probes_in_flight: 2048,
+            probes_at_once: 2560,
             deadline: None,
             lost: None,
             baseline: Baseline::default(),

@@ -36,6 +36,7 @@ use crate::ports::Ports;
 use crate::resolve::Resolved;
 use crate::round::{Finished, Planned, Round};
 use crate::run::Stop;
+use crate::turns::Turns;
 use crate::window::Window;
 pub(crate) use before::Before;
 use pace::Pace;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) ports: Arc<Ports>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) window: Arc<Window>,
+    pub(crate) turns: Turns,
     pub(crate) stop: Stop,
 }
 

@@ -22,6 +22,7 @@ use crate::options::{Keep, Options};
 use crate::phase::Shared;
 use crate::ports::Ports;
 use crate::scenario;
+use crate::turns::Turns;
 use crate::window::Window;
 
 /// What a report says of the run as a whole.
@@ -122,6 +123,7 @@ pub async fn run(
         ports: Arc::new(Ports::new(options.seed ^ fold(&run_id))),
         budget: budget.clone(),
         window: Arc::new(Window::new(options.probes_in_flight)),
+        turns: Turns::new(options.probes_at_once),
         stop: stop.clone(),
         options,
     };

@@ -13,6 +13,13 @@ use crate::phase::{self, Before, Name, Outline, Shared};
 
 /// Runs all phases. `world`: the world, or why there is none.
 pub(crate) async fn run(shared: &Shared, world: Result<&Arc<dyn World>, &str>, planned: &PlannedScenario) -> Counts {
+    let _turn = match world {
+        Ok(_) => tokio::select! {
+            turn = shared.turns.take(planned) => turn,
+            () = shared.stop.wait() => None,
+        },
+        Err(_) => None,
+    };
     let begun = Instant::now();
     let (suite, scenario) = (planned.suite.as_str(), planned.scenario.name.as_str());
     shared.emitter.emit(EventKind::ScenarioStarted {

@@ -182,6 +182,7 @@ mod tests {
             wanted: crate::judge::Wanted::Closed,
             reach: vec![],
             witnesses: vec![],
+            lookup: None,
         };
         let asked = |promise, script: &str| {
             let series = Series::new(promise, vec![PodRef::new("blue", "a"), PodRef::new("blue", "b")]);

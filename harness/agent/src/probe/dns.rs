@@ -45,11 +45,11 @@ impl Question {
     ///
     /// # Errors
     /// Its result, where nothing can be asked.
-    pub(super) fn new(request: Resolve) -> Result<Box<Self>, Resolved> {
+    pub(super) fn new(request: Resolve) -> Result<Box<Self>, Box<Resolved>> {
         let (started_us, started) = (wall_us(), monotonic_us());
         let cannot = |attempted: String| {
             let outcome = Resolution::Unanswered(Outcome::AgentFailed(Failure { attempted, errno: 0 }));
-            Resolved { outcome, server: request.server, local: None, started_us, took_us: 0, asked: 0 }
+            Box::new(Resolved { outcome, server: request.server, local: None, started_us, took_us: 0, asked: 0 })
         };
         if request.transport == Transport::Icmp {
             return Err(cannot("ask a DNS server over ICMP".to_string()));

@@ -132,7 +132,7 @@ impl Probes {
     pub(crate) fn take_question(&mut self, id: u64, request: Resolve) {
         match Question::new(request) {
             Ok(question) => self.waiting.push_back(Waiting { id, request: question.probe(), question: Some(question) }),
-            Err(result) => self.ended.push((id, Body::Resolved(result))),
+            Err(result) => self.ended.push((id, Body::Resolved(*result))),
         }
     }
 
