@@ -240,8 +240,8 @@ fn snat_lost_on_one_node() -> Result<(), Failed> {
     compare(&lab, "egress::layer3", |cell, world| {
         let Check::Probe { from: VantagePoint::Pod(pod), to, .. } = &cell.check else { return Effect::None };
         let there = pod.namespace == "plain" && world.pod(pod).is_some_and(|pod| pod.node == 1);
-        // To the node itself nothing is translated.
-        let outwards = matches!(to, Target::External | Target::ApiServer | Target::Node(0));
+        // To the node itself nothing is translated, and DNS answers from pods.
+        let outwards = matches!(to, Target::External | Target::ApiServer | Target::Name(_) | Target::Node(0));
         if there && outwards { Effect::Broken } else { Effect::None }
     })
 }

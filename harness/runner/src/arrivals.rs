@@ -34,9 +34,8 @@ struct Seen {
     witness: Option<Witness>,
     /// Source of the packet with this nonce.
     nonces: HashMap<u64, IpAddr>,
-    /// Sources of the SYNs to this port from that one. Which of the target's addresses was meant says nothing: behind a
-    /// service it is not the one that was probed.
-    syns: HashMap<(u16, u16), HashSet<IpAddr>>,
+    /// Sources and destinations of the SYNs to this port from that one.
+    syns: HashMap<(u16, u16), HashSet<(IpAddr, IpAddr)>>,
     /// When losses were told.
     losses: Vec<Instant>,
     /// Why the last reading failed, if it did.
@@ -153,7 +152,10 @@ impl Seen {
                 self.nonces.insert(nonce, source.ip());
             }
             if transport == Transport::Tcp {
-                self.syns.entry((destination.port(), source.port())).or_default().insert(source.ip());
+                self.syns
+                    .entry((destination.port(), source.port()))
+                    .or_default()
+                    .insert((source.ip(), destination.ip()));
             }
         }
     }
@@ -168,7 +170,11 @@ impl Seen {
         known: &HashSet<IpAddr>,
     ) -> Option<IpAddr> {
         let port = local.map(|local| local.port()).or(shot.source_port)?;
-        let sources = self.syns.get(&(lookout.port?, port))?;
+        let seen = self.syns.get(&(lookout.port?, port))?;
+        // A pod's own address nothing translates; behind a service it is not the one that was probed.
+        let direct = known.contains(&shot.to);
+        let meant = seen.iter().filter(|(_, destination)| !direct || *destination == shot.to);
+        let sources: HashSet<IpAddr> = meant.map(|(source, _)| *source).collect();
         if let Some(local) = local
             && sources.contains(&local.ip())
         {
@@ -240,6 +246,7 @@ mod tests {
     #[case::another_destination("10.0.0.1:40000", "10.0.0.2:9090", false)]
     #[case::another_pod("10.0.0.3:40000", "10.0.0.2:8080", false)]
     #[case::translated_source("172.18.0.3:40000", "10.0.0.2:8080", true)]
+    #[case::another_address_of_the_target("172.18.0.3:40000", "10.9.0.2:8080", false)]
     fn tcp_by_source_port(#[case] source: &str, #[case] destination: &str, #[case] arrived: bool) {
         let sightings = sightings(vec![packet(Transport::Tcp, source, destination, None)], false);
         let far = far(&sightings, &shot(Transport::Tcp, Some(40000)), Some("10.0.0.1:40000"), Instant::now());
