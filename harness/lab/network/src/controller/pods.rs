@@ -60,7 +60,7 @@ impl Controller {
         old.is_none_or(|old| old != reason)
     }
 
-    fn decide(&self, key: &str, pod: &Pod) -> Result<PodState, Refusal> {
+    fn decide(&self, key: &str, pod: &Arc<Pod>) -> Result<PodState, Refusal> {
         let (namespace, name, uid) =
             (pod.namespace().unwrap_or_default(), pod.name_any(), pod.uid().unwrap_or_default());
         let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
@@ -77,7 +77,8 @@ impl Controller {
             Asking { namespace: &namespace, name: &name, uid: &uid, annotations: pod.annotations(), labelled, node };
         let mut state = self.state();
         let attachments = plan::attachments(&mut state, &asking)?;
-        let decided = PodState { uid, node: node_name, attachments, ports: Vec::new(), open_ports: None };
+        let decided =
+            PodState { uid, pod: pod.clone(), node: node_name, attachments, ports: Vec::new(), open_ports: None };
         state.pods.insert(key.to_owned(), decided.clone());
         Ok(decided)
     }
@@ -85,27 +86,25 @@ impl Controller {
     /// Puts a pod's ports into OVN and its annotation onto the pod.
     async fn provide(&self, key: &str, pod: &Arc<Pod>, mut decided: PodState) -> Result<(), Error> {
         let _guard = self.rebuilding.read().await;
-        let (transaction, count) = self.port_transaction(key, &decided);
+        let (transaction, ports) = self.port_transaction(key, &decided);
         let purpose = format!("attaching pod {key}");
         let (made, annotated) = tokio::join!(
-            self.commit_with_policies(&purpose, transaction, Upcoming::Adds(key)),
+            self.commit_with_policies(&purpose, transaction, Upcoming::Adds { pod: key, ports }),
             self.annotate(pod, &decided.attachments)
         );
-        let uuids = match made {
-            Ok(uuids) => uuids,
-            Err(error) => {
-                // A port of that name may be left from a former life; without it the next attempt succeeds.
-                self.purge_ports(&decided.attachments).await?;
-                return Err(error);
+        if let Err(error) = made.and(annotated) {
+            // A port of that name may be left from a former life; without it the next attempt succeeds.
+            self.purge_ports(&decided.attachments).await?;
+            if let Some(known) = self.state().pods.get_mut(key) {
+                known.ports.clear();
             }
-        };
-        annotated?;
-        decided.ports = uuids.into_iter().take(count).collect();
+            return Err(error);
+        }
         {
             let mut state = self.state();
             state.waiting.remove(key);
-            if let Some(known) = state.pods.get_mut(key).filter(|known| known.uid == decided.uid) {
-                known.ports.clone_from(&decided.ports);
+            if let Some(known) = state.pods.get(key) {
+                decided.ports.clone_from(&known.ports);
             }
         }
         self.pod_changed();

@@ -1,8 +1,10 @@
 //! What the network knows: networks with their pools, pods with their attachments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::address::Mac;
 use crate::address::pool::Pool;
@@ -64,6 +66,8 @@ pub(crate) struct NetworkState {
 #[derive(Clone, Debug)]
 pub(crate) struct PodState {
     pub(crate) uid: String,
+    /// The pod as it was last seen: its policies stay with its ports until those are gone, too.
+    pub(crate) pod: Arc<Pod>,
     pub(crate) node: String,
     pub(crate) attachments: Vec<Attachment>,
     /// UUIDs of logical switch ports, in the order of the attachments; empty until OVN has them.

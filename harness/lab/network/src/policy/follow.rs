@@ -22,8 +22,12 @@ use crate::topology::switches::management_addresses;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Upcoming<'a> {
     Nothing,
-    /// The ports of this pod are its first rows, in the order of the attachments.
-    Adds(&'a str),
+    /// So many ports of this pod are its first rows, in the order of the attachments. The state knows them once it is
+    /// committed.
+    Adds {
+        pod: &'a str,
+        ports: usize,
+    },
     /// The ports of this pod go.
     Removes(&'a str),
 }
@@ -51,6 +55,12 @@ impl Controller {
         tracing::debug!(purpose, policies = world.policies.len(), groups = plan.groups.len(), ports = ports.len());
         let uuids = self.northbound.commit(purpose, transaction).await?;
         *applied = next.settled(&uuids);
+        // Before anybody else plans: who does not know of the ports would take them out of their groups again.
+        if let Upcoming::Adds { pod, ports } = upcoming
+            && let Some(known) = self.state().pods.get_mut(pod)
+        {
+            known.ports = uuids.iter().take(ports).cloned().collect();
+        }
         Ok(uuids)
     }
 
@@ -86,7 +96,7 @@ impl Controller {
         }
         let mut world = World { policies, nodes: node_ports(&self.default_network), ..World::default() };
         let mut ports = Ports::default();
-        let state = self.state();
+        let mut state = self.state();
         for namespace in self.namespaces.all() {
             let labels = namespace.labels().clone();
             let network = if labels.contains_key(names::PRIMARY_NETWORK_LABEL) {
@@ -96,10 +106,12 @@ impl Controller {
             };
             world.namespaces.insert(namespace.name_any(), Scope { labels, network });
         }
-        for (key, known) in &state.pods {
-            let adding = matches!(upcoming, Upcoming::Adds(pod) if pod == key);
+        for (key, known) in &mut state.pods {
+            let adding = matches!(upcoming, Upcoming::Adds { pod, .. } if pod == key);
             let removing = matches!(upcoming, Upcoming::Removes(pod) if pod == key);
-            let Some(pod) = self.pods.get(key).filter(|pod| pod.uid().as_ref() == Some(&known.uid)) else { continue };
+            if let Some(pod) = self.pods.get(key).filter(|pod| pod.uid().as_ref() == Some(&known.uid)) {
+                known.pod = pod;
+            }
             let Some(position) = known.attachments.iter().position(|it| it.role == Role::Primary) else { continue };
             let row = match (known.ports.get(position), adding) {
                 (_, true) => Row::New(position),
@@ -108,8 +120,9 @@ impl Controller {
             };
             let Some(attachment) = known.attachments.get(position) else { continue };
             ports.insert(attachment.port.clone(), row);
-            world.members.entry(pod.namespace().unwrap_or_default()).or_default().push(Member {
-                pod,
+            let namespace = known.pod.namespace().unwrap_or_default();
+            world.members.entry(namespace).or_default().push(Member {
+                pod: known.pod.clone(),
                 network: attachment.network.clone(),
                 port: attachment.port.clone(),
                 addresses: attachment.ips(),

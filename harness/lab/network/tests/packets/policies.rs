@@ -1,13 +1,18 @@
 //! Network policies, alike on a Layer3 network, on a Layer2 network of two namespaces and on the default network.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use udn_lab_network::probe_source;
+use udn_lab_sys::ovsdb::Client;
 use udn_lab_sys::site::Site;
 
 use crate::cluster::{Attached, Cluster, socket};
@@ -52,7 +57,7 @@ pub(crate) async fn run(cluster: &Cluster, site: &Site, pods: &[Attached]) -> Re
     })
     .await?;
     own_node(site, &groups[2])?;
-    newcomers(cluster, &groups).await?;
+    newcomers(cluster, site, &groups).await?;
     rebuilt(cluster, pods).await?;
     for pod in groups.iter().map(|group| group.target) {
         let api: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), &pod.sandbox.namespace);
@@ -123,7 +128,7 @@ fn own_node(site: &Site, group: &Group<'_>) -> Result<()> {
 }
 
 /// Policies hold for a new pod from its first packet: there is but one round.
-async fn newcomers(cluster: &Cluster, groups: &[Group<'_>]) -> Result<()> {
+async fn newcomers(cluster: &Cluster, site: &Site, groups: &[Group<'_>]) -> Result<()> {
     let mut cells = Vec::new();
     let mut made = Vec::new();
     for group in groups {
@@ -141,7 +146,81 @@ async fn newcomers(cluster: &Cluster, groups: &[Group<'_>]) -> Result<()> {
     for newcomer in &made {
         cluster.delete_pod(&newcomer.sandbox).await?;
     }
+    crowd(cluster, site, groups).await
+}
+
+/// However many pods come at once, while policies change: no port is ever in OVN without what denies it its visitors.
+async fn crowd(cluster: &Cluster, site: &Site, groups: &[Group<'_>]) -> Result<()> {
+    let (done, socket) = (Arc::new(AtomicBool::new(false)), site.ovn.northbound());
+    let watching = {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let mut northbound = Client::connect(&socket, Duration::from_secs(5)).await?;
+            let (mut bare, mut looks) = (BTreeSet::new(), 0);
+            while !done.load(Ordering::Relaxed) {
+                bare.append(&mut unguarded(&mut northbound).await?);
+                looks += 1;
+            }
+            anyhow::Ok((bare, looks))
+        })
+    };
+    let names: Vec<String> = (0..8).map(|number| format!("crowd-{number}")).collect();
+    let create = names.iter().flat_map(|name| {
+        groups.iter().map(move |group| {
+            let target = &group.target.sandbox;
+            cluster.create_pod(&target.namespace, name, &target.node, json!({}))
+        })
+    });
+    let made = try_join_all(create).await?;
+    let guarded = async || {
+        let mut northbound = Client::connect(&site.ovn.northbound(), Duration::from_secs(5)).await?;
+        anyhow::Ok(ports_of_the_crowd(&mut northbound).await? == made.len())
+    };
+    crate::cluster::eventually("the crowd's ports", guarded).await?;
+    for sandbox in &made {
+        cluster.delete_pod(sandbox).await?;
+    }
+    done.store(true, Ordering::Relaxed);
+    let (bare, looks) = watching.await??;
+    ensure!(bare.is_empty(), "ports without the policies of their namespace for a time: {bare:?}");
+    println!("ok   {} pods at once were never without their policies: {looks} looks", made.len());
     Ok(())
+}
+
+async fn ports_of_the_crowd(northbound: &mut Client) -> Result<usize> {
+    let select =
+        json!({"op": "select", "table": "Logical_Switch_Port", "where": [], "columns": ["name", "external_ids"]});
+    let found = northbound.transact("OVN_Northbound", &[select]).await?;
+    Ok(found[0]["rows"].as_array().into_iter().flatten().filter(|port| is_primary_of_the_crowd(port)).count())
+}
+
+/// Ports of the crowd that no namespace's group has, all of one moment.
+async fn unguarded(northbound: &mut Client) -> Result<BTreeSet<String>> {
+    let select =
+        |table: &str, columns: [&str; 3]| json!({"op": "select", "table": table, "where": [], "columns": columns});
+    let operations = [
+        select("Logical_Switch_Port", ["_uuid", "name", "external_ids"]),
+        select("Port_Group", ["name", "ports", "external_ids"]),
+    ];
+    let found = northbound.transact("OVN_Northbound", &operations).await?;
+    let rows = |position: usize| found[position]["rows"].as_array().into_iter().flatten();
+    let denying: Vec<String> = rows(1)
+        .filter(|group| group["external_ids"].to_string().contains("NetpolNamespace"))
+        .map(|group| group["ports"].to_string())
+        .collect();
+    let guarded = |port: &Value| {
+        let uuid = port["_uuid"][1].as_str().unwrap_or_default();
+        denying.iter().any(|ports| ports.contains(uuid))
+    };
+    let bare = rows(0).filter(|port| is_primary_of_the_crowd(port) && !guarded(port));
+    Ok(bare.map(|port| port["name"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+/// A tenant's pods have a port on the default network as well, to which policies do not apply.
+fn is_primary_of_the_crowd(port: &Value) -> bool {
+    let name = port["name"].as_str().unwrap_or_default();
+    let on_default = port["external_ids"].to_string().contains(r#"["k8s.ovn.org/nad","default"]"#);
+    name.contains("_crowd-") && (!on_default || name.starts_with("plain_"))
 }
 
 /// A network that is laid out anew keeps its pods' policies.
