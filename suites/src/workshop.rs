@@ -3,6 +3,7 @@
 use serde_json::Value;
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::{AddressOn, Claim, Expectation, Exposure, ObjectRef, Reach, SeenAs, Target, VantagePoint};
+use udn_model::dns::DnsName;
 use udn_model::rule::RuleName;
 use udn_model::scenario::{Action, Assertion, Phase, ProbeAssertion, Scenario, Suite};
 use udn_model::words::{Family, Transport};
@@ -32,8 +33,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
         phase("1-networks-addresses-roles", Vec::new(), networks_and_roles()),
         phase("2-connectivity-and-isolation", Vec::new(), connectivity("isolation/same-network-open")),
         phase("3-load-balancer-services", apply("services/workshop.yaml")?, services()),
-        // Names join here.
-        phase("4-api-server", Vec::new(), api_server("egress/api-server-and-dns")),
+        phase("4-api-server-and-dns", Vec::new(), api_server("egress/api-server-and-dns")),
         phase("5-egress", Vec::new(), egress("egress/external", &["blue", "green"])),
         phase("6-overlapping-with-blue", apply("networks/workshop-overlapping.yaml")?, overlap()),
         phase("7-before-the-policy", Vec::new(), before_policy()),
@@ -131,13 +131,22 @@ fn services() -> Vec<Assertion> {
     hand.probe("services/node-port", &blue, &service("green", Exposure::NodePort(1)), SERVICE, any("green"));
     let announced = Expectation::open(Reach::ThroughAnnouncer(backends("green")));
     hand.probe("services/load-balancer", &blue, &service("green", Exposure::LoadBalancer), SERVICE, announced);
-    hand.0
+    // "A mirrored EndpointSlice has the pods' addresses on their own network."
+    let slices = ["blue", "green"].map(|color| {
+        let object = ObjectRef::namespaced("v1", "Service", color, &format!("service-{color}"));
+        let mirrored = Claim::Mirrored { family: Family::V4, backends: backends(color) };
+        claim("services/endpoint-slices", &object, mirrored)
+    });
+    hand.0.into_iter().chain(slices).collect()
 }
 
 fn api_server(rule: &str) -> Vec<Assertion> {
     let mut hand = Hand::default();
     for color in ["blue", "green", "red", "yellow"] {
-        hand.probe(rule, &app(color, 0), &Target::ApiServer, API, Expectation::open(Reach::Server));
+        // By its ClusterIP, and by the name that DNS knows.
+        for target in [Target::ApiServer, Target::Name(DnsName::ApiServer)] {
+            hand.probe(rule, &app(color, 0), &target, API, Expectation::open(Reach::Server));
+        }
     }
     hand.0
 }
@@ -211,7 +220,7 @@ fn multi_homing() -> Vec<Assertion> {
 /// Everything but namespaces: pods at once, then networks, services and the policy.
 fn tear_down(all: &[&Value]) -> Vec<Action> {
     let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<ObjectRef> {
-        all.iter().filter(|it| it["kind"].as_str().is_some_and(wanted)).map(|it| object(it)).collect()
+        all.iter().filter(|it| it["kind"].as_str().is_some_and(wanted)).map(|it| ObjectRef::of(it)).collect()
     };
     let pods = of(&|kind| kind == "Pod");
     let mut actions: Vec<Action> = pods.iter().cloned().map(Action::Delete).collect();
@@ -224,7 +233,7 @@ fn tear_down(all: &[&Value]) -> Vec<Action> {
 
 fn gone(all: &[&Value]) -> Vec<Assertion> {
     let networks = all.iter().filter(|it| it["kind"].as_str().is_some_and(is_network));
-    networks.map(|network| claim(RECREATED, &object(network), Claim::Gone)).collect()
+    networks.map(|network| claim(RECREATED, &ObjectRef::of(network), Claim::Gone)).collect()
 }
 
 fn is_network(kind: &str) -> bool {
@@ -244,16 +253,6 @@ fn set_up_again() -> Vec<Assertion> {
         hand.probe(RECREATED, &app(color, 0), &target, SERVICE, any);
     }
     hand.0
-}
-
-fn object(manifest: &Value) -> ObjectRef {
-    let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    ObjectRef {
-        api_version: text("/apiVersion").unwrap_or_default(),
-        kind: text("/kind").unwrap_or_default(),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name").unwrap_or_default(),
-    }
 }
 
 /// A replica of a color's workload.

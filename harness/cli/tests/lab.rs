@@ -46,6 +46,7 @@ fn main() {
     trials.push(Trial::test("faults::snat-lost-on-one-node", snat_lost_on_one_node));
     trials.push(Trial::test("faults::node-ports-cut-off-one-node", node_ports_cut_off_one_node));
     trials.push(Trial::test("faults::policy-acls-lost", policy_acls_lost));
+    trials.push(Trial::test("faults::dns-lost-over-one-wire", dns_lost_over_one_wire));
     trials.push(Trial::test("runs::two-at-once", two_at_once));
     // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
@@ -295,6 +296,22 @@ fn policy_acls_lost() -> Result<(), Failed> {
         });
         done.store(true, Ordering::Relaxed);
         outcome
+    })
+}
+
+/// The load balancer of the DNS service loses its IPv4 address for UDP.
+fn dns_lost_over_one_wire() -> Result<(), Failed> {
+    let lab = Lab::up("dns");
+    let balancer = "Service_kube-system/kube-dns_UDP_cluster";
+    let found = ["ovn-nbctl", "--bare", "--columns=_uuid", "find", "Load_Balancer", &format!("name=\"{balancer}\"")];
+    let balancer = lab.exec("ovn-control-plane", &found);
+    if balancer.is_empty() {
+        return Err("OVN has no load balancer of the DNS service that could be lost".into());
+    }
+    lab.exec("ovn-control-plane", &["ovn-nbctl", "remove", "Load_Balancer", &balancer, "vips", "\"10.96.0.10:53\""]);
+    compare(&lab, "services::dns-layer2", |cell, _| match &cell.check {
+        Check::Resolve { transport: Transport::Udp, family: Family::V4, .. } => Effect::Broken,
+        _ => Effect::None,
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             let real = manifests.iter().map(|manifest| world.inject(manifest)).collect::<Result<Vec<_>, _>>()?;
             // Pods that are changed in place keep their uid and their agents; those that are replaced do not.
             provision::make(world, &real, |line| tracing::debug!(line, "apply")).await?;
-            manifests.iter().for_each(|manifest| world.answered(object_of(manifest), Answer::Accepted));
+            manifests.iter().for_each(|manifest| world.answered(ObjectRef::of(manifest), Answer::Accepted));
             Ok(())
         }
         Action::Submit(manifests) => {
@@ -40,7 +40,7 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
                     "Pod" => provision::apply_pod(&world.objects, &real).await,
                     _ => world.objects.apply(&real).await,
                 };
-                judge_later(world, object_of(manifest), applied.map(drop))?;
+                judge_later(world, ObjectRef::of(manifest), applied.map(drop))?;
             }
             Ok(())
         }
@@ -82,7 +82,7 @@ async fn try_all(world: &KubeWorld, manifests: &[Value], change: bool) -> Result
 async fn ask(world: &KubeWorld, manifest: &Value, change: bool) -> Result<(ObjectRef, Result<(), Error>), Error> {
     let real = world.inject(manifest)?;
     let answer = if change { world.objects.try_change(&real).await } else { world.objects.try_create(&real).await };
-    Ok((object_of(manifest), answer))
+    Ok((ObjectRef::of(manifest), answer))
 }
 
 /// A refusal is an answer; that the API server could not be asked is not.
@@ -96,15 +96,4 @@ fn judge_later(world: &KubeWorld, object: ObjectRef, result: Result<(), Error>) 
     };
     world.answered(object, answer);
     Ok(())
-}
-
-/// The object of a manifest, by its names in the world.
-fn object_of(manifest: &Value) -> ObjectRef {
-    let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    ObjectRef {
-        api_version: text("/apiVersion").unwrap_or_default(),
-        kind: text("/kind").unwrap_or_default(),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name").unwrap_or_default(),
-    }
 }

@@ -9,6 +9,8 @@
 //! | [`rule`] | every promise with its name, sentence and source |
 //! | [`world`] | namespaces, networks and pods, read from plain manifests |
 //! | [`cell`] | one assertion: vantage point × target × transport × family, and its expectation |
+//! | [`claim`] | objects, and what is promised of them |
+//! | [`feature`] | what a cluster must offer for a cell to be tried |
 //! | [`dns`] | names that DNS knows, or must not know |
 //! | [`oracle`] | computes every cell's expectation from a world by the rules |
 //! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |
@@ -24,9 +26,11 @@
 
 pub mod baseline;
 pub mod cell;
+pub mod claim;
 pub mod dns;
 pub mod event;
 pub mod fact;
+pub mod feature;
 pub mod filter;
 pub mod naming;
 pub mod observation;

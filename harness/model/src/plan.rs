@@ -1,5 +1,6 @@
 //! Suites and filters into the list of cells, each with the reason why it would be skipped. Pure: needs no cluster.
 
+mod maker;
 mod names;
 
 use std::collections::{BTreeSet, HashSet};
@@ -7,17 +8,13 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cell::{
-    AddressOn, Cell, CellId, Check, Expectation, Exposure, Feature, ObjectRef, Reach, Target, VantagePoint,
-};
+use self::maker::Maker;
+use crate::cell::{AddressOn, Cell, Check, Exposure, Feature, ObjectRef, Target, VantagePoint};
 use crate::dns::DnsName;
-use crate::fact;
 use crate::filter::Filter;
-use crate::oracle::{self, ExpectedSeries, Wire};
-use crate::rule::RuleName;
-use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
-use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{PRIMARY_LABEL, READY_GATE, ServicePort, World, WorldError};
+use crate::scenario::{Action, Probing, Scenario, Suite, Targets};
+use crate::words::{Family, Placement};
+use crate::world::{PRIMARY_LABEL, READY_GATE, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -369,222 +366,5 @@ pub fn targets(world: &World, kind: Targets, outsiders: bool) -> Vec<Target> {
         }
         // Not places: see `names`.
         Targets::Names => Vec::new(),
-    }
-}
-
-/// The port of the API server's service.
-const API_PORT: u16 = 443;
-
-/// On which ports a target is probed.
-fn ports(world: &World, matrix: &FullMatrix, target: &Target) -> Vec<(Transport, Option<u16>)> {
-    match target {
-        Target::Service { service, .. } => {
-            let of = |port: &ServicePort| (port.transport, Some(port.port));
-            let ports = world.service(service).into_iter().flat_map(|service| service.ports.iter().map(of));
-            ports.filter(|(transport, _)| matrix.ports.iter().any(|(wanted, _)| wanted == transport)).collect()
-        }
-        Target::ApiServer | Target::Name(_) => vec![(Transport::Tcp, Some(API_PORT))],
-        _ => matrix.ports.clone(),
-    }
-}
-
-/// Makes the cells of one phase.
-struct Maker<'a> {
-    suite: &'a str,
-    scenario: &'a Scenario,
-    phase: &'a Phase,
-    world: &'a World,
-    spec: &'a WorldSpec,
-}
-
-impl Maker<'_> {
-    fn make(&self, assertion: &Assertion, cells: &mut Vec<Cell>) -> Result<(), String> {
-        match assertion {
-            Assertion::Full(matrix) if matrix.targets == Targets::Names => self.names(matrix, cells),
-            Assertion::Full(matrix) => self.full(matrix, cells),
-            Assertion::Probe(probe) => {
-                for family in &probe.families {
-                    let wire = Wire { transport: probe.transport, port: probe.port, family: *family };
-                    self.known(&probe.from, &probe.to)?;
-                    cells.push(self.probe(probe.rule.clone(), probe.expectation.clone(), &probe.from, &probe.to, wire));
-                }
-            }
-            Assertion::Facts => {
-                for pod in &self.world.pods {
-                    for (fact, family) in fact::promised(self.world, pod) {
-                        let suffix = family.map_or_else(String::new, |family| format!("::{family}"));
-                        let topology =
-                            pod.primary.as_ref().and_then(|id| self.world.network(id)).map(|network| network.topology);
-                        let what = format!("{}::{fact}{suffix}", pod.pod.dotted());
-                        let mut cell = self.cell(oracle::rule_of(&fact), Expectation::Holds, &what, topology);
-                        if matches!(fact, fact::Fact::Secondary(_)) {
-                            cell.0.requires.push(Feature::MultiHoming);
-                        }
-                        if fact == fact::Fact::AsRequested
-                            && (pod.requested.mac.is_some() || !pod.requested.ips.is_empty())
-                        {
-                            cell.0.requires.push(Feature::StaticPrimaryAddress);
-                        }
-                        cells.push(cell.check(Check::Fact { pod: pod.pod.clone(), fact, family }));
-                    }
-                }
-            }
-            Assertion::Series(services) => {
-                for ExpectedSeries { from, to, wire, series, rule } in oracle::series(self.world, services) {
-                    let Wire { transport, port, family } = wire;
-                    let mut cell = self.probe(rule, Expectation::Holds, &from, &to, wire);
-                    let placement = oracle::placement(self.world, &from, &to);
-                    cell.id.0 = format!("{}::{}", cell.id, series.promise);
-                    cell.check = Check::Series { from, to, placement, transport, port, family, series };
-                    cells.push(cell);
-                }
-            }
-            Assertion::Slices => {
-                for (service, claim) in oracle::slices(self.world) {
-                    let topology = self.world.primary_of(&service.namespace).map(|network| network.topology);
-                    let object = ObjectRef::namespaced("v1", "Service", &service.namespace, &service.name);
-                    let rule = RuleName::new("services/endpoint-slices");
-                    let cell = self.cell(rule, Expectation::Holds, &format!("{object}::{claim}"), topology);
-                    cells.push(cell.check(Check::Object { object, claim }));
-                }
-            }
-            Assertion::Object { rule, object, claim } => {
-                let cell = self.cell(rule.clone(), Expectation::Holds, &format!("{object}::{claim}"), None);
-                cells.push(cell.check(Check::Object { object: object.clone(), claim: claim.clone() }));
-            }
-        }
-        Ok(())
-    }
-
-    fn known(&self, from: &VantagePoint, to: &Target) -> Result<(), String> {
-        let pods = [
-            if let VantagePoint::Pod(pod) = from { Some(pod) } else { None },
-            if let Target::Pod { pod, .. } = to { Some(pod) } else { None },
-        ];
-        if let Target::Service { service, .. } = to
-            && self.world.service(service).is_none()
-        {
-            return Err(format!("the world has no service {service}"));
-        }
-        match pods.into_iter().flatten().find(|pod| self.world.pod(pod).is_none()) {
-            Some(pod) => Err(format!("the world has no pod {pod}")),
-            None => Ok(()),
-        }
-    }
-
-    fn full(&self, matrix: &FullMatrix, cells: &mut Vec<Cell>) {
-        let touches = |from: &VantagePoint, to: &Target| {
-            let source = matches!(from, VantagePoint::Pod(pod) if matrix.pods.contains(pod));
-            let target = matches!(to, Target::Pod { pod, .. } if matrix.pods.contains(pod));
-            matrix.pods.is_empty() || source || target
-        };
-        let mut made = Vec::new();
-        for from in vantage_points(self.world, matrix.outsiders) {
-            for to in targets(self.world, matrix.targets, matrix.outsiders) {
-                // Among pods a node is there only for those who have nothing else that they may reach.
-                if matrix.targets == Targets::Pods && matches!(to, Target::Node(_)) && from != VantagePoint::External {
-                    continue;
-                }
-                for (transport, port) in ports(self.world, matrix, &to) {
-                    for family in &matrix.families {
-                        let wire = Wire { transport, port, family: *family };
-                        let Ok(expected) = oracle::expect(self.world, &from, &to, wire) else {
-                            continue;
-                        };
-                        let wanted =
-                            (matrix.rules.is_empty() || matrix.rules.contains(&expected.rule)) && touches(&from, &to);
-                        made.push((wanted, self.probe(expected.rule, expected.expectation, &from, &to, wire)));
-                    }
-                }
-            }
-        }
-        // What is not wanted may still be a control of what is.
-        let wanted: Vec<Cell> = made.iter().filter(|(wanted, _)| *wanted).map(|(_, cell)| cell.clone()).collect();
-        let needed = |candidate: &Cell| {
-            is_control(candidate)
-                && wanted.iter().any(|cell| {
-                    cell.expectation.is_negative()
-                        && (controls_vantage(candidate, cell) || controls_listener(candidate, cell))
-                })
-        };
-        cells.extend(made.iter().filter(|(wanted, cell)| *wanted || needed(cell)).map(|(_, cell)| cell.clone()));
-    }
-
-    fn probe(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
-        let placement = oracle::placement(self.world, from, to);
-        let rule = self.promise(rule, &expectation);
-        let port = wire.port.map_or_else(String::new, |port| format!("-{port}"));
-        let what = format!("{from}::{to}::{placement}::{}{port}::{}", wire.transport, wire.family);
-        let mut cell = self.cell(rule, expectation, &what, oracle::topology(self.world, from, to));
-        if *from == VantagePoint::External || *to == Target::External {
-            cell.0.requires.push(Feature::ExternalVantagePoint);
-        }
-        if matches!(from, VantagePoint::Node(_)) || matches!(to, Target::Node(_)) {
-            cell.0.requires.push(Feature::HostNetworkPods);
-        }
-        if placement == Placement::OtherNode {
-            cell.0.requires.push(Feature::TwoNodes);
-        }
-        if matches!(to, Target::Service { via: Exposure::ExternalIp, .. }) {
-            cell.0.requires.push(Feature::ExternalIps);
-        }
-        // Who announces an address is told by whoever balances loads, too.
-        let by_announcer = matches!(cell.0.expectation, Expectation::Open { reach: Reach::ThroughAnnouncer(_), .. });
-        if by_announcer || matches!(to, Target::Service { via: Exposure::LoadBalancer, .. }) {
-            cell.0.requires.push(Feature::LoadBalancers);
-        }
-        if matches!(to, Target::ApiServer | Target::Name(DnsName::ApiServer)) {
-            cell.0.requires.push(Feature::api_server(wire.family));
-        }
-        if matches!(to, Target::Name(_)) {
-            cell.0.requires.push(Feature::ClusterDns);
-        }
-        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
-            cell.0.requires.push(Feature::NodeComponentPods);
-        }
-        if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
-            cell.0.requires.push(Feature::MultiHoming);
-        }
-        let Wire { transport, port, family } = wire;
-        cell.check(Check::Probe { from: from.clone(), to: to.clone(), placement, transport, port, family })
-    }
-
-    /// The rule under which the phase has it.
-    fn promise(&self, rule: RuleName, expectation: &Expectation) -> RuleName {
-        // What is forbidden from the first packet on is a promise of its own.
-        let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
-        match &self.phase.open_as {
-            _ if from_first_packet => RuleName::new("isolation/no-window"),
-            Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
-            _ => rule,
-        }
-    }
-
-    fn cell(&self, rule: RuleName, expectation: Expectation, what: &str, topology: Option<Topology>) -> Unfinished {
-        let id = format!("{}::{}::{}::{}::{what}", self.suite, self.scenario.name, self.phase.name, rule.short());
-        Unfinished(Cell {
-            id: CellId(id),
-            suite: self.suite.into(),
-            scenario: self.scenario.name.clone(),
-            phase: self.phase.name.clone(),
-            rule,
-            // Replaced by `check`: every way to a finished cell leads through it.
-            check: Check::Object {
-                object: crate::cell::ObjectRef::cluster("", "", ""),
-                claim: crate::cell::Claim::Exists,
-            },
-            expectation,
-            topology,
-            requires: self.spec.requires.clone(),
-        })
-    }
-}
-
-/// A cell that still lacks its check.
-struct Unfinished(Cell);
-
-impl Unfinished {
-    fn check(self, check: Check) -> Cell {
-        Cell { check, ..self.0 }
     }
 }

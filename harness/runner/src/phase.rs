@@ -37,15 +37,13 @@ use crate::resolve::Resolved;
 use crate::round::{Finished, Planned, Round};
 use crate::run::Stop;
 use crate::turns::Turns;
-use crate::window::Window;
+use crate::window::{OVERLOADED, Window};
 pub(crate) use before::Before;
 use pace::Pace;
 use throughout::Acting;
 
 /// Rounds that are under way at once at most.
 const ROUNDS_AT_ONCE: usize = 8;
-/// A twentieth of the answers of a round slower than this: lateness says something of the machine, not of the network.
-const OVERLOADED: Duration = Duration::from_secs(1);
 
 /// What all phases of a run share.
 #[derive(Clone, Debug)]

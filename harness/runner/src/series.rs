@@ -11,9 +11,7 @@ use udn_model::world::World as Declared;
 use crate::cluster::{AddressBook, Report};
 use crate::resolve::{Resolved, resolve};
 use crate::round::Planned;
-
-/// A twentieth of the answers of a round slower than this: silence says something of the machine, not of the network.
-const OVERLOADED: Duration = Duration::from_secs(1);
+use crate::window::OVERLOADED;
 
 /// What is told of who accepts and does not say who he is within the timeout.
 const SILENT: &str = "accepted without a word";

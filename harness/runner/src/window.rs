@@ -15,6 +15,8 @@ pub(crate) const CHUNK: usize = 128;
 const SLOW: Duration = Duration::from_millis(600);
 /// Nine tenths of them quicker than this: there is room for more.
 const QUICK: Duration = Duration::from_millis(200);
+/// A twentieth of the answers of a round slower than this: lateness says something of the machine, not of the network.
+pub(crate) const OVERLOADED: Duration = Duration::from_secs(1);
 /// Answers from which a judgement is made.
 const ENOUGH: usize = 20;
 

@@ -1,6 +1,6 @@
 //! Cells about names: every pod asks for every name that concerns it.
 
-use super::Maker;
+use super::maker::Maker;
 use crate::cell::{Cell, Check, Expectation, Feature, VantagePoint};
 use crate::dns::{self, DNS_PORT, DnsName};
 use crate::oracle::{self, Expected};
