@@ -21,7 +21,7 @@ use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
 use crate::series::{self, Tally};
 use crate::twins::Twins;
-use crate::window::{CHUNK, Room, Window, slowest};
+use crate::window::{CHUNK, ENOUGH, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
 const GRACE: Duration = Duration::from_secs(15);
@@ -167,8 +167,6 @@ impl Round {
         let series = std::mem::take(&mut volley.series);
         let mut probes = volley.reported();
         let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
-        let answers = times.len();
-        window.learn(slowest(10, &mut times), answers);
         let slowest = slowest(5, &mut times);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
         // What a series was answered late is in none of its counts.
@@ -245,8 +243,10 @@ struct Volley {
 /// Probes that were sent together.
 struct Chunk {
     room: Shared,
-    /// Answers that are still to come.
+    sent: Instant,
+    /// Answers that are to come, and how many of them still are.
     answers: usize,
+    missing: usize,
 }
 
 /// Room that is given back by whoever is first: the last answer or the clock.
@@ -314,7 +314,7 @@ impl Volley {
                     }
                     room = Box::pin(window.take(self.waiting.len()));
                 }
-                Some(report) = receiver.recv() => self.take(report),
+                Some(report) = receiver.recv() => self.take(report, window),
                 Some(()) = flying.next(), if !flying.is_empty() => {}
                 () = sleep_until(self.patient), if self.waiting.is_empty() && tell.is_some() => {}
                 () = sleep_until(self.deadline), if self.waiting.is_empty() => break,
@@ -344,17 +344,21 @@ impl Volley {
             self.deadline = self.deadline.max(Instant::now() + probe.shot.timeout + GRACE);
         }
         let longest = if answers == 0 { SILENT_ROOM } else { ANSWERED_ROOM };
-        self.chunks.push(Chunk { room: Shared::new(permit, longest), answers });
+        let room = Shared::new(permit, longest);
+        self.chunks.push(Chunk { room, sent: Instant::now(), answers, missing: answers });
         self.sent.extend(chunk.into_iter().map(|probe| (probe.shot.nonce, probe)));
         batches
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: Report, window: &Window) {
         if let Some(number) = self.awaited.remove(&report.nonce)
             && let Some(chunk) = self.chunks.get_mut(number)
         {
-            chunk.answers -= 1;
-            if chunk.answers == 0 {
+            chunk.missing -= 1;
+            if chunk.missing == chunk.answers / 10 && chunk.answers >= ENOUGH {
+                window.learn(chunk.sent.elapsed());
+            }
+            if chunk.missing == 0 {
                 chunk.room.give_back();
             }
         }
