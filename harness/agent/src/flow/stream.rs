@@ -145,13 +145,14 @@ impl Stream {
         let (magic, number) = frame.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
         number.copy_from_slice(&course.figures.sent.to_be_bytes());
+        let at = monotonic_us();
         let end = self.put(course, &frame);
         if self.rest.len() == FRAME {
             // Nothing of it left: it is not owed to the peer.
             self.rest.clear();
             course.figures.held_back += 1;
         } else if end.is_none() {
-            course.figures.sent(monotonic_us());
+            course.figures.sent(at);
         }
         end
     }
