@@ -38,7 +38,7 @@ impl Mirrors {
 
     /// Takes a fresh connection on, or tells it that there are too many.
     pub(crate) fn take(&mut self, reactor: &Reactor, port: u16, socket: OwnedFd, banner: &[u8]) {
-        if self.connections.len() >= ECHOES && !self.make_room() {
+        if self.connections.len() >= ECHOES && !self.make_room(monotonic_us()) {
             let _ = net::send(&socket, FULL, SendFlags::NOSIGNAL);
             return;
         }
@@ -56,11 +56,11 @@ impl Mirrors {
     }
 
     /// Closes the connection that has been silent longest, if that is long enough.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, now: u64) -> bool {
         let keys = self.connections.keys();
         let heard = keys.into_iter().filter_map(|key| self.connections.get_mut(key).map(|mirror| (mirror.heard, key)));
         match heard.min() {
-            Some((heard, key)) if monotonic_us().saturating_sub(heard) > ECHO_SILENT_MS * MILLISECOND => {
+            Some((heard, key)) if now.saturating_sub(heard) > ECHO_SILENT_MS * MILLISECOND => {
                 self.connections.remove(key).is_some()
             }
             _ => false,
@@ -121,5 +121,30 @@ impl Mirror {
         };
         self.pending = bytes.get(sent..).unwrap_or_default().to_vec();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+    #[test]
+    fn the_longest_silent_one_makes_room_when_it_has_been_silent_long() {
+        let mut mirrors = Mirrors::new();
+        let mut clients = Vec::new();
+        for heard in [5_000, 2_000, 9_000] {
+            let (socket, client) =
+                net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a pair");
+            mirrors.connections.insert(Mirror { socket, port: 1, pending: Vec::new(), heard });
+            clients.push(client);
+        }
+        let silent = 2_000 + ECHO_SILENT_MS * MILLISECOND;
+        assert!(!mirrors.make_room(silent), "not yet");
+        assert!(mirrors.make_room(silent + 1));
+        assert!(!mirrors.make_room(silent + 1), "the others have spoken since");
+        let left = mirrors.connections.keys();
+        let heard = left.into_iter().filter_map(|key| mirrors.connections.get_mut(key).map(|mirror| mirror.heard));
+        assert_eq!(heard.collect::<Vec<_>>(), [5_000, 9_000]);
     }
 }

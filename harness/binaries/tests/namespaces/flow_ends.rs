@@ -45,6 +45,15 @@ fn connect(topology: &Topology, host: &str) -> (TcpStream, String) {
     (stream, String::from_utf8(line).expect("UTF-8"))
 }
 
+/// A listener that is no agent's. On a port of its own: processes that other tests are starting just then may hold the
+/// last one's for a moment.
+fn stranger(topology: &Topology) -> (TcpListener, SocketAddr) {
+    let any = SocketAddr::new(address(SERVER[0]), 0);
+    let listener = topology.server.run(|| TcpListener::bind(any)).expect("enter the namespace").expect("listen");
+    let to = listener.local_addr().expect("its address");
+    (listener, to)
+}
+
 #[test]
 fn a_reset_ends_it() {
     let topology = Topology::new();
@@ -133,17 +142,15 @@ fn a_peer_that_does_not_echo_is_told_from_a_broken_network() {
     let plain = client.run_flow(flow(Transport::Tcp, target(SERVER[0])));
     assert!(plain.end == FlowEnd::Closed && plain.report.received == 0, "{plain:?}");
     assert_eq!(plain.report.identity.as_deref(), Some("the server"));
-    server.ask(Op::Unlisten { transport: Transport::Tcp, port: PORT });
     for (words, reads) in [("SSH-2.0-x\r\n", "SSH-2.0-x"), ("", "")] {
-        let listener = topology.server.run(|| TcpListener::bind(target(SERVER[0]))).expect("enter the namespace");
-        let listener = listener.expect("listen");
-        let stranger = thread::spawn(move || {
+        let (listener, to) = stranger(&topology);
+        let other = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accept");
             stream.write_all(words.as_bytes()).expect("write");
             // Until the flow is over.
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        let mut wanted = flow(Transport::Tcp, target(SERVER[0]));
+        let mut wanted = flow(Transport::Tcp, to);
         wanted.connect_timeout_ms = 500;
         let result = client.run_flow(wanted);
         assert!(!result.report.established() && result.report.connect_us.is_some(), "{result:?}");
@@ -154,22 +161,20 @@ fn a_peer_that_does_not_echo_is_told_from_a_broken_network() {
             }
             other => panic!("{words:?}: {other:?}"),
         }
-        stranger.join().expect("the stranger ends");
+        other.join().expect("the stranger ends");
     }
 }
 
 #[test]
 fn somebody_elses_bytes_end_it() {
     let topology = Topology::new();
-    let (mut client, mut server) = pair(&topology);
-    server.ask(Op::Unlisten { transport: Transport::Tcp, port: PORT });
+    let mut client = Agent::start(&topology.client);
     let number = |number: u64| [&b"udn-flow"[..], &number.to_be_bytes()].concat();
     let twice = [number(0), number(0)].concat();
     for (reply, word) in
         [(b"not what you sent".to_vec(), "no frame"), (number(1_000_000), "never sent"), (twice, "one twice")]
     {
-        let listener = topology.server.run(|| TcpListener::bind(target(SERVER[0]))).expect("enter the namespace");
-        let listener = listener.expect("listen");
+        let (listener, to) = stranger(&topology);
         let liar = thread::spawn(move || {
             let (mut stream, peer) = listener.accept().expect("accept");
             let banner = format!("{{\"identity\":\"a liar\",\"peer\":\"{peer}\"}}\n");
@@ -178,7 +183,7 @@ fn somebody_elses_bytes_end_it() {
             stream.write_all(&reply).expect("write");
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        let result = client.run_flow(flow(Transport::Tcp, target(SERVER[0])));
+        let result = client.run_flow(flow(Transport::Tcp, to));
         let FlowEnd::Garbled { why } = &result.end else { panic!("{word}: {result:?}") };
         assert!(why.contains(word), "{why}");
         liar.join().expect("the liar ends");
