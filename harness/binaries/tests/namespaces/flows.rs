@@ -193,19 +193,21 @@ fn a_cut_control_stream_costs_no_result_and_no_flow() {
     let topology = Topology::new();
     let (mut client, _server) = pair(&topology);
     let mut short = flow(Transport::Tcp, target(SERVER[0]));
-    short.limit_ms = 600;
+    short.limit_ms = 900;
     let requests = client.requests([Op::Flow(short), Op::Flow(flow(Transport::Tcp, target(SERVER[1])))]);
     client.write(&requests);
     let [short, long] = [requests[0].id, requests[1].id];
+    let first = client.await_state(short, "established", |report| report.received > 0);
     let before = client.await_state(long, "established", |report| report.received > 0);
     client.cut();
-    sleep(Duration::from_millis(1_000));
+    sleep(Duration::from_millis(1_500));
     client.attach();
     // Not knowing what the agent got, the client asks again.
     client.write(&requests);
     let ended = client.results(&[short]).remove(0);
     assert!(ended.end == FlowEnd::Limit && ended.report.received > 0, "{ended:?}");
-    assert!(ended.report.took_us >= 600_000);
+    assert!(ended.report.took_us >= 900_000);
+    assert_eq!(ended.report.started_us, first.started_us, "it did not begin anew when asked for again");
     let after = client.await_replies(long, 10);
     assert_eq!(after.started_us, before.started_us, "it is the same flow");
     assert!(after.took_us > before.took_us + 1_000_000 && after.received > before.received + 50, "{after:?}");
