@@ -306,3 +306,23 @@ fn a_single_flow_prints_how_it_went() {
         assert_eq!((result.report.gap_over_us, output.status.code()), (26_000, Some(0)));
     }
 }
+
+#[test]
+fn an_agent_without_any_right_holds_and_echoes_flows_too() {
+    let topology = Topology::new();
+    let (mut client, mut server) = (Agent::start_powerless(&topology.client), Agent::start_powerless(&topology.server));
+    server.listen_and_echo(PORT, "the server");
+    server.listen(Transport::Udp, PORT, "the server");
+    let flows = one_of_each(&mut client);
+    forward(&topology, "drop");
+    for (flow, _) in &flows {
+        client.await_state(*flow, "silent", |report| report.since_last_reply_us > 2_000_000);
+    }
+    unfilter(&topology.router);
+    for (flow, transport) in &flows {
+        let report = client.await_replies(*flow, 20);
+        is_sound(*transport, &report);
+        // The send buffer that an ordinary process may ask for holds what leaves in a few seconds.
+        assert_eq!(report.held_back, 0, "{report:?}");
+    }
+}
