@@ -11,20 +11,23 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::clock::{monotonic_us, wall_us};
 use crate::control::{Control, Task};
 use crate::facts;
+use crate::flow::Flows;
 use crate::listen::Listeners;
 use crate::probe::Probes;
-use crate::protocol::{Body, Hello, Op, PROTOCOL, Request, WINDOW};
+use crate::protocol::{Body, Failure, Hello, Op, PROTOCOL, Request, WINDOW};
 use crate::reactor::{Event, Kind, Reactor, Ready, Token};
 use crate::witness::Witness;
 
-/// Open files that are not probes' sockets: listeners, captures, the control stream, an accepted connection.
-const OTHER_FILES: u64 = 256;
+/// Open files that are not probes' sockets: flows, echoed connections ([`crate::protocol::FLOWS`] and
+/// [`crate::protocol::ECHOES`] at most), listeners, captures, the control stream, an accepted connection.
+const OTHER_FILES: u64 = 448;
 
 /// The agent.
 pub(crate) struct Agent {
     reactor: Reactor,
     control: Control,
     probes: Probes,
+    flows: Flows,
     listeners: Listeners,
     witness: Witness,
     boot: u64,
@@ -42,6 +45,7 @@ impl Agent {
             reactor,
             control,
             probes: Probes::new(probe_limit()),
+            flows: Flows::new(),
             listeners: Listeners::new(),
             witness,
             boot: random(),
@@ -58,7 +62,8 @@ impl Agent {
                 self.handle(event);
             }
             self.probes.start_some(&mut self.reactor);
-            for (id, result) in self.probes.take_ended() {
+            let flows = self.flows.take_ended();
+            for (id, result) in self.probes.take_ended().into_iter().chain(flows) {
                 self.control.answer(id, result);
             }
             self.control.flush(&self.reactor);
@@ -68,6 +73,7 @@ impl Agent {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::Due(token) if token.kind() == Kind::Flow => self.flows.due(&mut self.reactor, token.key()),
             Event::Due(token) => self.probes.due(&mut self.reactor, token.key()),
             Event::Ready(token, ready) => match token.kind() {
                 Kind::Control => {
@@ -77,7 +83,10 @@ impl Agent {
                 Kind::Attachment => {
                     for task in self.control.ready(token.key(), ready) {
                         match task {
-                            Task::Forget => self.probes.cancel_all(&mut self.reactor),
+                            Task::Forget => {
+                                self.probes.cancel_all(&mut self.reactor);
+                                self.flows.cancel_all(&mut self.reactor);
+                            }
                             Task::Do(request) => self.serve(request),
                         }
                     }
@@ -86,9 +95,11 @@ impl Agent {
                 Kind::Echo => self.probes.echo_ready(&mut self.reactor, token.key()),
                 Kind::Listener => {
                     let witness = &mut self.witness;
-                    self.listeners.ready(token.key(), &mut |arrival| witness.served(arrival));
+                    self.listeners.ready(&self.reactor, token.key(), &mut |arrival| witness.served(arrival));
                 }
                 Kind::Capture => self.witness.ready(token.key()),
+                Kind::Flow => self.flows.ready(&mut self.reactor, token.key()),
+                Kind::Mirror => self.listeners.mirror_ready(&self.reactor, token.key()),
             },
         }
     }
@@ -102,6 +113,21 @@ impl Agent {
             Op::Resolve(question) => {
                 self.probes.take_question(request.id, question);
                 return;
+            }
+            Op::Flow(flow) => {
+                self.flows.take(&mut self.reactor, request.id, flow);
+                return;
+            }
+            Op::FlowState { flow } => self.flows.state(flow).map_or_else(
+                || {
+                    let attempted = "look at a flow: it does not run, or not any more".to_string();
+                    Body::Failed(Failure { attempted, errno: 0 })
+                },
+                Body::FlowState,
+            ),
+            Op::EndFlow { flow } => {
+                self.flows.end_by_request(&mut self.reactor, flow);
+                Body::Done
             }
             Op::Listen(listen) => {
                 self.listeners.open(&self.reactor, &listen).map_or_else(Body::Failed, |()| Body::Done)

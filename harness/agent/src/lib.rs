@@ -5,6 +5,7 @@
 //! * `agent`: the event loop, and who gets which event and which request
 //! * `control`: the control stream: attachments, answers kept until acknowledged
 //! * `probe`: attempts over TCP, UDP and ICMP, classified from the socket
+//! * `flow`: connections measured while something happens to their ends, and what echoes them
 //! * `listen`: listeners with identity banners
 //! * `witness`: arrivals, by raw capture or by listeners
 //! * `facts`: interfaces, routes, neighbours, resolvers
@@ -20,6 +21,7 @@ mod agent;
 mod clock;
 mod control;
 mod facts;
+mod flow;
 mod listen;
 mod probe;
 pub mod program;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::clock::wall_us;
+use crate::flow::mirror::Mirrors;
 use crate::probe::payload;
 use crate::protocol::{Arrival, Banner, Failure, Listen, Transport};
 use crate::reactor::{Kind, Reactor, Ready, Token};
@@ -32,6 +33,7 @@ const TURN: usize = 256;
 pub(crate) struct Listeners {
     sockets: Slab<Listener>,
     ports: BTreeMap<(Transport, u16), Vec<Key>>,
+    mirrors: Mirrors,
 }
 
 struct Listener {
@@ -40,14 +42,15 @@ struct Listener {
     port: u16,
     v6: bool,
     identity: Rc<str>,
+    echo: bool,
 }
 
 impl Listeners {
     pub(crate) const fn new() -> Self {
-        Self { sockets: Slab::new(), ports: BTreeMap::new() }
+        Self { sockets: Slab::new(), ports: BTreeMap::new(), mirrors: Mirrors::new() }
     }
 
-    /// Opens a port for both families, or changes who it says it is.
+    /// Opens a port for both families, or changes who it says it is and whether it echoes.
     pub(crate) fn open(&mut self, reactor: &Reactor, listen: &Listen) -> Result<(), Failure> {
         let identity: Rc<str> = listen.identity.as_str().into();
         let port = (listen.transport, listen.port);
@@ -55,6 +58,7 @@ impl Listeners {
             for key in keys {
                 if let Some(listener) = self.sockets.get_mut(*key) {
                     listener.identity = Rc::clone(&identity);
+                    listener.echo = listen.echo;
                 }
             }
             return Ok(());
@@ -75,7 +79,7 @@ impl Listeners {
                 }
             };
             let (transport, port, identity) = (listen.transport, listen.port, Rc::clone(&identity));
-            let key = self.sockets.insert(Listener { socket, transport, port, v6, identity });
+            let key = self.sockets.insert(Listener { socket, transport, port, v6, identity, echo: listen.echo });
             keys.push(key);
             if let Some(listener) = self.sockets.get_mut(key)
                 && let Err(errno) = reactor.watch(&listener.socket, Token::new(Kind::Listener, key), Ready::IN)
@@ -91,10 +95,13 @@ impl Listeners {
         Ok(())
     }
 
-    /// Closes a port.
+    /// Closes a port and the connections that it echoes.
     pub(crate) fn shut(&mut self, transport: Transport, port: u16) {
         if let Some(keys) = self.ports.remove(&(transport, port)) {
             self.close(&keys);
+        }
+        if transport == Transport::Tcp {
+            self.mirrors.close_port(port);
         }
     }
 
@@ -105,12 +112,12 @@ impl Listeners {
     }
 
     /// Serves whoever came; `saw` is told of each.
-    pub(crate) fn ready(&mut self, key: Key, saw: &mut dyn FnMut(Arrival)) {
+    pub(crate) fn ready(&mut self, reactor: &Reactor, key: Key, saw: &mut dyn FnMut(Arrival)) {
         let Some(listener) = self.sockets.get_mut(key) else { return };
         for _ in 0..TURN {
             let served = match listener.transport {
                 Transport::Udp => listener.answer(saw),
-                Transport::Tcp | Transport::Icmp => listener.accept(saw),
+                Transport::Tcp | Transport::Icmp => listener.accept(reactor, &mut self.mirrors, saw),
             };
             match served {
                 Ok(()) | Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -118,15 +125,24 @@ impl Listeners {
             }
         }
     }
+
+    /// A connection that is echoed became ready.
+    pub(crate) fn mirror_ready(&mut self, reactor: &Reactor, key: Key) {
+        self.mirrors.ready(reactor, key);
+    }
 }
 
 impl Listener {
-    fn accept(&self, saw: &mut dyn FnMut(Arrival)) -> Result<(), Errno> {
+    fn accept(&self, reactor: &Reactor, mirrors: &mut Mirrors, saw: &mut dyn FnMut(Arrival)) -> Result<(), Errno> {
         let (socket, peer) = net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else { return Ok(()) };
         let destination = net::getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
         if let Some(destination) = destination {
             saw(arrival(Transport::Tcp, peer, destination, None));
+        }
+        if self.echo {
+            mirrors.take(reactor, self.port, socket, &self.banner(peer, None));
+            return Ok(());
         }
         // A fresh connection's send buffer has room for the line. The client may be gone: that is its affair.
         let _ = net::send(&socket, &self.banner(peer, None), SendFlags::NOSIGNAL);
@@ -137,10 +153,14 @@ impl Listener {
     fn answer(&self, saw: &mut dyn FnMut(Arrival)) -> Result<(), Errno> {
         let mut buffer = [0; 2048];
         let datagram = receive_datagram(&self.socket, &mut buffer)?;
-        let nonce = payload::nonce(buffer.get(..datagram.length).unwrap_or_default());
+        let content = buffer.get(..datagram.length).unwrap_or_default();
+        let frame = payload::frame_nonce(content);
+        let nonce = frame.or_else(|| payload::nonce(content));
         let unspecified = if self.v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         let destination = SocketAddr::new(datagram.destination.unwrap_or(unspecified), self.port);
-        saw(arrival(Transport::Udp, datagram.source, destination, nonce));
+        if frame.is_none() {
+            saw(arrival(Transport::Udp, datagram.source, destination, nonce));
+        }
         // A lost answer looks like a lost question to the client, which asks again.
         let _ =
             send_datagram(&self.socket, &self.banner(datagram.source, nonce), datagram.source, datagram.destination);

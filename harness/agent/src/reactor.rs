@@ -31,6 +31,10 @@ pub(crate) enum Kind {
     Listener,
     /// A capture socket.
     Capture,
+    /// A flow.
+    Flow,
+    /// A connection of an echo port.
+    Mirror,
 }
 
 /// Names the receiver of an event: its kind and its number among those of its kind.
@@ -54,7 +58,9 @@ impl Token {
             2 => Kind::Probe,
             3 => Kind::Echo,
             4 => Kind::Listener,
-            _ => Kind::Capture,
+            5 => Kind::Capture,
+            6 => Kind::Flow,
+            _ => Kind::Mirror,
         }
     }
 }
@@ -148,7 +154,8 @@ mod tests {
             slab.remove(key);
         }
         let key = slab.insert(());
-        for kind in [Kind::Control, Kind::Attachment, Kind::Probe, Kind::Echo, Kind::Listener, Kind::Capture] {
+        let served = [Kind::Listener, Kind::Capture, Kind::Flow, Kind::Mirror];
+        for kind in [Kind::Control, Kind::Attachment, Kind::Probe, Kind::Echo].into_iter().chain(served) {
             let token = Token::new(kind, key);
             assert_eq!((token.kind(), token.key()), (kind, key));
         }

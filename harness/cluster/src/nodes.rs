@@ -267,7 +267,7 @@ pub(crate) async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &
     let mut last = AgentError::Failed("no port was tried".into());
     for _ in 0..DRAWS {
         let port = rand::rng().random_range(PORTS);
-        match agent.listen(Listen { transport, port, identity: identity.into() }).await {
+        match agent.listen(Listen { transport, port, identity: identity.into(), echo: false }).await {
             Ok(()) => return Ok(port),
             Err(AgentError::Failed(why)) => {
                 last = AgentError::Failed(why);

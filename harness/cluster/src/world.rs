@@ -251,7 +251,7 @@ impl KubeWorld {
         station.agent.ready().await?;
         for (transport, port) in ports(object) {
             let identity = format!("{}{pod}", self.identity_prefix());
-            station.agent.listen(Listen { transport, port, identity }).await?;
+            station.agent.listen(Listen { transport, port, identity, echo: false }).await?;
         }
         Ok(Arc::new(station))
     }

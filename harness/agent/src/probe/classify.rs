@@ -8,12 +8,12 @@ use crate::protocol::{Failure, IcmpError, Outcome, Transport, Unreachable};
 use crate::sys::messages::QueuedError;
 
 /// The agent could not do its part.
-pub(super) fn failed(attempted: &str, errno: Errno) -> Outcome {
+pub(crate) fn failed(attempted: &str, errno: Errno) -> Outcome {
     Outcome::AgentFailed(Failure { attempted: attempted.to_string(), errno: errno.raw_os_error() })
 }
 
 /// The kernel refused to connect or send, so nothing left this machine.
-pub(super) fn not_sent(errno: Errno) -> Outcome {
+pub(crate) fn not_sent(errno: Errno) -> Outcome {
     match errno {
         // In this order: no route, `unreachable` route, `prohibit` route, `blackhole` route.
         Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL => {
@@ -26,7 +26,7 @@ pub(super) fn not_sent(errno: Errno) -> Outcome {
 }
 
 /// A socket reported an error after something was sent.
-pub(super) fn reported(transport: Transport, error: QueuedError) -> Outcome {
+pub(crate) fn reported(transport: Transport, error: QueuedError) -> Outcome {
     match (error.icmp, Errno::from_raw_os_error(error.errno)) {
         (Some(message), _) => icmp_with_errno(transport, message, error.errno),
         (None, Errno::CONNREFUSED) => Outcome::Refused { icmp: None },
@@ -37,7 +37,7 @@ pub(super) fn reported(transport: Transport, error: QueuedError) -> Outcome {
 }
 
 /// An ICMP error about a probe came in.
-pub(super) fn icmp(transport: Transport, message: IcmpError) -> Outcome {
+pub(crate) fn icmp(transport: Transport, message: IcmpError) -> Outcome {
     icmp_with_errno(transport, message, Errno::HOSTUNREACH.raw_os_error())
 }
 

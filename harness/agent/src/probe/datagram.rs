@@ -14,7 +14,7 @@ use crate::protocol::{Open, Outcome, Probe, Transport};
 use crate::sys::messages::{QueuedError, receive_error};
 
 /// Opens and connects the socket; nothing is sent yet.
-pub(super) fn open(request: &Probe) -> Result<(OwnedFd, Option<SocketAddr>), Stop> {
+pub(crate) fn open(request: &Probe) -> Result<(OwnedFd, Option<SocketAddr>), Stop> {
     let protocol = match (request.transport, request.to) {
         (Transport::Icmp, SocketAddr::V4(_)) => ipproto::ICMP,
         (Transport::Icmp, SocketAddr::V6(_)) => ipproto::ICMPV6,

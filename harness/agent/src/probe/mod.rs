@@ -8,13 +8,13 @@
 //! * [`classify`]: from error numbers and ICMP messages to outcomes
 //! * [`payload`]: what probes send, and how answers are read
 
-mod classify;
-mod datagram;
+pub(crate) mod classify;
+pub(crate) mod datagram;
 mod dns;
 mod echo;
 mod message;
 pub(crate) mod payload;
-mod tcp;
+pub(crate) mod tcp;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -39,7 +39,7 @@ use crate::sys::options;
 const TURN: usize = 64;
 
 /// Why a step of a probe did not go on: how it ended, or that it has to be tried again later.
-enum Stop {
+pub(crate) enum Stop {
     Ended(Outcome),
     OutOfFiles,
 }
@@ -405,6 +405,6 @@ fn open_socket(request: &Probe, kind: SocketType, protocol: Option<net::Protocol
 }
 
 /// A socket's own address.
-fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
+pub(crate) fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(net::getsockname(socket).ok()?).ok()
 }

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::protocol::{Banner, Identify, Open, PAYLOAD_MAGIC, Probe};
+use crate::protocol::{Banner, FLOW_MAGIC, Identify, Open, PAYLOAD_MAGIC, Probe};
 
 /// What to send over TCP once connected, if anything.
 pub(super) const HTTP_HOSTNAME: &[u8] = b"GET /hostname HTTP/1.0\r\nHost: agnhost\r\nConnection: close\r\n\r\n";
@@ -17,8 +17,17 @@ pub(super) fn datagram(request: &Probe) -> Vec<u8> {
 }
 
 /// Magic, the nonce in 16 hexadecimal digits, newline.
-pub(super) fn with_nonce(nonce: u64) -> Vec<u8> {
-    let mut payload = PAYLOAD_MAGIC.to_vec();
+pub(crate) fn with_nonce(nonce: u64) -> Vec<u8> {
+    numbered(PAYLOAD_MAGIC, nonce)
+}
+
+/// The same as a flow's frame.
+pub(crate) fn frame_with_nonce(nonce: u64) -> Vec<u8> {
+    numbered(FLOW_MAGIC, nonce)
+}
+
+fn numbered(magic: &[u8], nonce: u64) -> Vec<u8> {
+    let mut payload = magic.to_vec();
     payload.extend((0..16).map(|digit| b"0123456789abcdef"[(nonce >> (60 - 4 * digit)) as usize & 15]));
     payload.push(b'\n');
     payload
@@ -26,7 +35,16 @@ pub(super) fn with_nonce(nonce: u64) -> Vec<u8> {
 
 /// The nonce of a payload, if it is a probe's.
 pub(crate) fn nonce(payload: &[u8]) -> Option<u64> {
-    let digits = payload.strip_prefix(PAYLOAD_MAGIC)?.get(..16)?;
+    number(payload.strip_prefix(PAYLOAD_MAGIC)?)
+}
+
+/// The nonce of a payload, if it is a flow's frame.
+pub(crate) fn frame_nonce(payload: &[u8]) -> Option<u64> {
+    number(payload.strip_prefix(FLOW_MAGIC)?)
+}
+
+fn number(payload: &[u8]) -> Option<u64> {
+    let digits = payload.get(..16)?;
     u64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
 
@@ -98,6 +116,7 @@ mod tests {
         }
         assert_eq!(nonce(b"udn-probe 12"), None);
         assert_eq!(nonce(b"hostname"), None);
+        assert_eq!((frame_nonce(&frame_with_nonce(7)), nonce(&frame_with_nonce(7))), (Some(7), None));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) enum Stage {
 }
 
 /// Sends the SYN.
-pub(super) fn open(request: &Probe) -> Result<(OwnedFd, Option<SocketAddr>), Stop> {
+pub(crate) fn open(request: &Probe) -> Result<(OwnedFd, Option<SocketAddr>), Stop> {
     let socket = open_socket(request, SocketType::STREAM, Some(ipproto::TCP))?;
     // Closing resets the connection: thousands of probes per second would otherwise leave no free port (TIME_WAIT).
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))
@@ -91,7 +91,7 @@ pub(super) fn out_of_time(stage: &Stage) -> Outcome {
 }
 
 /// How the handshake ended, where no connection came of it.
-pub(super) fn refusal(socket: &OwnedFd) -> Option<Outcome> {
+pub(crate) fn refusal(socket: &OwnedFd) -> Option<Outcome> {
     let errno = pending_error(socket)?;
     let queued = receive_error(socket).ok().filter(|queued| queued.icmp.is_some());
     Some(classify::reported(Transport::Tcp, queued.unwrap_or(QueuedError { errno, icmp: None })))

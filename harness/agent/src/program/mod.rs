@@ -2,7 +2,7 @@
 //!
 //! * [`serve`]: the control socket, and the agent behind it
 //! * [`attach`]: a stream's two ends bridged to the control socket
-//! * [`once`]: a single probe, question to a DNS server, or the facts, printed
+//! * [`once`]: a single probe, question to a DNS server, flow, or the facts, printed
 
 mod attach;
 mod once;
@@ -22,6 +22,8 @@ const USAGE: &str =
        agent serve --socket PATH       the agent itself, in the foreground
        agent probe tcp|udp|icmp ADDRESS[:PORT] [--timeout-ms N] [--identify banner|agnhost|none] [--from ADDRESS]
        agent resolve tcp|udp a|aaaa NAME [--server ADDRESS:PORT] [--timeout-ms N]
+       agent flow tcp|udp ADDRESS:PORT [--period-ms N] [--for-ms N] [--timeout-ms N]
+                                       a connection measured for that long; tcp: to an agent's echo port
        agent facts
        agent version";
 
@@ -69,6 +71,7 @@ fn dispatch(arguments: &[&str]) -> Result<(), Error> {
         ["serve", "--socket", path] => serve::serve(path),
         ["probe", ref rest @ ..] => once::probe(rest),
         ["resolve", ref rest @ ..] => once::resolve(rest),
+        ["flow", ref rest @ ..] => once::flow(rest),
         ["facts"] => once::facts(),
         ["version"] => print(concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         ["help" | "--help"] => print([USAGE, "\n"].concat().as_bytes()),

@@ -17,13 +17,16 @@
 //! * [`Probe`], [`ProbeResult`], [`Outcome`], [`Listen`], [`Banner`]: attempts and whom they meet
 //! * [`Resolve`], [`Resolved`]: questions to DNS servers
 //! * [`Arrivals`], [`Arrival`]: the other side of an attempt
+//! * [`Flow`], [`FlowReport`], [`FlowResult`]: connections measured while something happens to their ends
 //! * [`Facts`]: interfaces, routes, neighbours, resolvers
 
 mod arrival;
 mod facts;
+mod flow;
 mod probe;
 mod resolve;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -31,14 +34,19 @@ use serde::{Deserialize, Serialize};
 
 pub use self::arrival::{ARRIVALS_KEPT, ARRIVALS_PER_ANSWER, Arrival, Arrivals, Evidence};
 pub use self::facts::{Facts, Interface, InterfaceAddress, Neighbour, NextHop, Resolvers, Route};
+pub use self::flow::{
+    ECHO_SILENT_MS, ECHOES, FLOW_MAGIC, FLOW_PERIODS_US, FLOWS, Flow, FlowEnd, FlowReport, FlowResult, GAPS_KEPT, Gap,
+    RoundTrips, TcpFigures,
+};
 pub use self::probe::{
     Banner, IcmpError, Identify, Listen, Open, Outcome, PAYLOAD_MAGIC, Probe, ProbeResult, RESEND_MS, Transport,
     Unreachable,
 };
 pub use self::resolve::{DnsAnswer, RecordType, Resolution, Resolve, Resolved};
 
-/// Protocol version said in [`Hello::protocol`]; raised when an old client would misunderstand a new agent.
-pub const PROTOCOL: u32 = 1;
+/// Protocol version said in [`Hello::protocol`]; raised when one side would misunderstand the other's
+/// older version. 2: an agent of 1 would take [`Listen::echo`] for nothing, and every flow would end at once.
+pub const PROTOCOL: u32 = 2;
 
 /// Answers (kept plus being worked on) that the agent holds at most. A request beyond is answered by [`Body::Busy`].
 pub const WINDOW: usize = 4096;
@@ -62,7 +70,7 @@ pub enum Op {
     /// First line of every attachment. Not answered.
     Attach {
         /// Chosen by the client once per run. Another session than the agent's last one drops that one's answers and
-        /// running probes; listeners stay.
+        /// running probes and flows; listeners stay.
         session: u64,
         /// The last `seq` that this client has received in full, 0 if none; acknowledges up to there.
         after: u64,
@@ -79,14 +87,28 @@ pub enum Op {
     /// Look a name up. Answered by [`Body::Resolved`] after at most the question's timeout.
     Resolve(Resolve),
     /// Answer on a port, on every address of both families. Answered by [`Body::Done`] once the socket listens.
-    /// On a port that is listened on already only the identity changes.
+    /// On a port that is listened on already only the identity and [`Listen::echo`] change, for whoever comes later.
     Listen(Listen),
-    /// Stop listening. Answered by [`Body::Done`], also when nothing listened.
+    /// Stop listening, and close what [`Listen::echo`] keeps open. Answered by [`Body::Done`], also when nothing listened.
     Unlisten {
         /// TCP or UDP.
         transport: Transport,
         /// Port.
         port: u16,
+    },
+    /// Begin a flow. Answered once, when it ends, by [`Body::Flow`]; by [`Body::Failed`] where it cannot be begun at all
+    /// (no such period or transport, more than [`FLOWS`]).
+    Flow(Flow),
+    /// How is this flow doing? Answered by [`Body::FlowState`]; by [`Body::Failed`] when it does not run (any more).
+    FlowState {
+        /// Id of the request that began it.
+        flow: u64,
+    },
+    /// End this flow. Answered by [`Body::Done`], also when it does not run (any more); the flow's own request is
+    /// answered by [`Body::Flow`].
+    EndFlow {
+        /// Id of the request that began it.
+        flow: u64,
     },
     /// What arrived here. Answered by [`Body::Arrivals`].
     Arrivals {
@@ -123,6 +145,10 @@ pub enum Body {
     Probe(ProbeResult),
     /// What came of a question.
     Resolved(Resolved),
+    /// How a flow went.
+    Flow(FlowResult),
+    /// How a flow is doing.
+    FlowState(Box<FlowReport>),
     /// What arrived.
     Arrivals(Arrivals),
     /// The agent's view of its network.
@@ -205,7 +231,7 @@ mod tests {
         );
         reads_and_writes(&request(0, Op::Ack { up_to: 9 }), r#"{"id":0,"op":{"ack":{"up_to":9}}}"#);
         reads_and_writes(&request(1, Op::Facts), r#"{"id":1,"op":"facts"}"#);
-        let listen = Listen { transport: Transport::Udp, port: 53, identity: "ns/pod".into() };
+        let listen = Listen { transport: Transport::Udp, port: 53, identity: "ns/pod".into(), echo: false };
         reads_and_writes(
             &request(2, Op::Listen(listen)),
             r#"{"id":2,"op":{"listen":{"transport":"udp","port":53,"identity":"ns/pod"}}}"#,

@@ -83,10 +83,14 @@ pub struct Listen {
     pub port: u16,
     /// What its banner says: `<namespace>/<pod>` or whatever tells it from every other listener.
     pub identity: String,
+    /// TCP: after the banner every byte comes back until the client closes, for [`super::Flow`]s; at most
+    /// [`super::ECHOES`] connections at once. UDP answers each datagram either way.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub echo: bool,
 }
 
-/// What an agent's listener sends: over TCP one line as soon as it has accepted, then the end of the stream; over UDP
-/// the answer to a datagram.
+/// What an agent's listener sends: over TCP one line as soon as it has accepted, then the end of the stream (unless
+/// [`Listen::echo`]); over UDP the answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Banner {
     /// [`Listen::identity`].

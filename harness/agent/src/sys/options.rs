@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::check;
+use crate::protocol::TcpFigures;
 
 /// One instruction of a classic packet filter (`struct sock_filter`): code, jump if true, jump if false, operand.
 pub(crate) type Instruction = (u16, u8, u8, u32);
@@ -59,6 +60,14 @@ pub(crate) fn enlarge_queue(socket: impl AsFd, bytes: usize) {
     }
 }
 
+/// Lets the kernel keep this many bytes of what a socket has sent, as far as the system allows.
+pub(crate) fn enlarge_send_buffer(socket: impl AsFd, bytes: usize) {
+    // As above, for `net.core.wmem_max`. rustix has no safe function for the first.
+    if set_int(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes as c_int).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(&socket, bytes);
+    }
+}
+
 /// Packets that a capture socket lost because nobody read them in time, since the last call.
 pub(crate) fn capture_drops(socket: impl AsFd) -> Result<u32, Errno> {
     // `struct tpacket_stats`: packets, drops.
@@ -76,6 +85,36 @@ pub(crate) fn capture_drops(socket: impl AsFd) -> Result<u32, Errno> {
     };
     check(returned as isize)?;
     Ok(statistics[1])
+}
+
+/// What the kernel knows of a TCP connection.
+pub(crate) fn tcp_figures(socket: impl AsFd) -> Result<TcpFigures, Errno> {
+    // `struct tcp_info` of `linux/tcp.h`: eight bytes, then numbers of 32 bits. An older kernel fills in fewer, a newer
+    // one cuts it to what is asked for.
+    let mut words = [0_u32; 26];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `words`, for which any bytes are valid.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    check(returned as isize)?;
+    let [state, _, _, _] = words[0].to_ne_bytes();
+    let [backoff, _, _, _] = words[1].to_ne_bytes();
+    Ok(TcpFigures {
+        state,
+        retransmits: words[25],
+        lost: words[8],
+        unacked: words[6],
+        backoff,
+        rto_us: words[2],
+        rtt_us: words[17],
+    })
 }
 
 /// `linux/if_packet.h`.

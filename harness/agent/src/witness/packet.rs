@@ -17,7 +17,7 @@ use crate::protocol::Transport;
 /// How an agent's answer over UDP begins ([`crate::protocol::Banner`]): no arrival, but the end of a probe from here.
 const ANSWER: &[u8] = b"{\"identity\":";
 
-/// The start of a probe, by anybody.
+/// The start of a probe, by anybody, or a flow's marked frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) transport: Transport,
@@ -59,7 +59,7 @@ fn transport(protocol: IpNextHeaderProtocol, bytes: &[u8], source: IpAddr, desti
         IpNextHeaderProtocols::Udp => {
             let udp = UdpPacket::new(bytes)?;
             let payload = bytes.get(UdpPacket::minimum_packet_size()..)?;
-            if payload.starts_with(ANSWER) {
+            if payload.starts_with(ANSWER) || payload::frame_nonce(payload).is_some() {
                 return None;
             }
             (Transport::Udp, udp.get_source(), udp.get_destination(), payload::nonce(payload))
@@ -131,6 +131,7 @@ mod tests {
         };
         assert_eq!(udp(b"udn-probe 00000000000000ff\n").and_then(|seen| seen.nonce), Some(255));
         assert_eq!(udp(b"hostname").map(|seen| seen.nonce), Some(None));
+        assert_eq!(udp(&payload::frame_with_nonce(7)), None, "flows would push everybody else out");
         assert_eq!(udp(br#"{"identity":"a","peer":"10.0.0.1:1"}"#), None);
     }
 

@@ -5,6 +5,8 @@
 
 mod classification;
 mod evidence;
+mod flow_ends;
+mod flows;
 mod peers;
 mod resolve;
 mod stream;

@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn listen(port: u16) -> Op {
-        Op::Listen(Listen { transport: Transport::Tcp, port, identity: "ns/pod".into() })
+        Op::Listen(Listen { transport: Transport::Tcp, port, identity: "ns/pod".into(), echo: false })
     }
 
     fn attach(after: u64) -> Request {

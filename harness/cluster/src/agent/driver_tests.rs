@@ -135,7 +135,7 @@ async fn a_new_life_opens_its_listeners_again() {
     let (agent, prepare) = start();
     let mut played = stream(&prepare);
     played.greet(1, 0).await;
-    let listen = Listen { transport: Transport::Tcp, port: 80, identity: "a".into() };
+    let listen = Listen { transport: Transport::Tcp, port: 80, identity: "a".into(), echo: false };
     let opened = call(&agent, Op::Listen(listen.clone()));
     let request = played.asked().await;
     played.say(1, request.id, Body::Done).await;

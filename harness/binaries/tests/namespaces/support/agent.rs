@@ -159,8 +159,14 @@ impl Agent {
     }
 
     pub(crate) fn listen(&mut self, transport: Transport, port: u16, identity: &str) {
-        let answer = self.ask(Op::Listen(Listen { transport, port, identity: identity.to_owned() }));
-        assert_eq!(answer, Body::Done);
+        let identity = identity.to_owned();
+        assert_eq!(self.ask(Op::Listen(Listen { transport, port, identity, echo: false })), Body::Done);
+    }
+
+    /// Listens for flows: returns every byte.
+    pub(crate) fn listen_and_echo(&mut self, port: u16, identity: &str) {
+        let (transport, identity) = (Transport::Tcp, identity.to_owned());
+        assert_eq!(self.ask(Op::Listen(Listen { transport, port, identity, echo: true })), Body::Done);
     }
 
     pub(crate) fn probe_all(&mut self, probes: impl IntoIterator<Item = Probe>) -> Vec<ProbeResult> {

@@ -101,6 +101,13 @@ pub(crate) fn nft(netns: &Netns, kind: &str, rules: &str) {
     run(netns, command, "nftables", Some(&text));
 }
 
+/// Takes back what [`nft`] added.
+pub(crate) fn unfilter(netns: &Netns) {
+    let mut command = Command::new("nft");
+    command.args(["delete", "table", "inet", "test"]);
+    run(netns, command, "nftables", None);
+}
+
 /// Filters what the router forwards.
 pub(crate) fn forward(topology: &Topology, rule: &str) {
     nft(&topology.router, "filter hook forward priority 0", rule);
