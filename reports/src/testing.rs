@@ -77,6 +77,7 @@ pub(crate) fn probe_cell(from: &str, to: &str, expectation: Expectation, transpo
             transport,
             port,
             family,
+            flow: false,
         },
         expectation,
         topology: Some(Topology::Layer3),

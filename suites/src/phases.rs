@@ -3,7 +3,7 @@
 use udn_model::cell::{Claim, ObjectRef};
 use udn_model::rule::RuleName;
 use udn_model::scenario::{
-    Action, Assertion, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
+    Action, Assertion, Flows, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
 };
 use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
@@ -59,6 +59,13 @@ pub(crate) fn names(promises: &[&str]) -> Assertion {
 /// would have nothing that it may reach, and so no control.
 pub(crate) fn among_pods() -> FullMatrix {
     FullMatrix { outsiders: false, ..everything() }
+}
+
+/// Connections between these pods that are kept from phase to phase.
+pub(crate) fn flows(rule: &str, pairs: &[[(&str, &str); 2]]) -> Assertion {
+    let pod = |(namespace, name): (&str, &str)| PodRef::new(namespace, name);
+    let pairs = pairs.iter().map(|[from, to]| (pod(*from), pod(*to))).collect();
+    Assertion::Flows(Flows { rule: RuleName::new(rule), pairs })
 }
 
 /// Rules by name.

@@ -8,7 +8,7 @@ use udn_model::words::Transport;
 use udn_model::world::PodRef;
 
 use crate::isolation::gate;
-use crate::phases::{among_pods, everything, names, phase, rules};
+use crate::phases::{among_pods, everything, flows, names, phase, rules};
 
 /// What is probed: the ports that policies speak of, and what they do not name.
 const PORTS: [(Transport, Option<u16>); 4] =
@@ -20,6 +20,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
     for layer in ["layer2", "layer3"] {
         scenarios.push(inside(fixtures, layer)?);
         scenarios.push(no_window(fixtures, layer)?);
+        scenarios.push(established(fixtures, layer)?);
     }
     Ok(Suite { name: "policy", title: "what NetworkPolicies cut, let through and give back", scenarios })
 }
@@ -85,6 +86,25 @@ fn no_window(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError>
         world: gate(fixtures, layer)?,
         exclusive: true,
         phases: vec![phase("applied", applied, of("early")), appears],
+    })
+}
+
+/// Connections that are there when a policy comes.
+fn established(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
+    let pairs = [("near", "shop"), ("far", "shop"), ("friend", "shop"), ("shop", "far"), ("near", "far")];
+    let pairs = pairs.map(|(from, to)| [("gate", from), ("gate", to)]);
+    let kept = || vec![flows("policy/established", &pairs)];
+    let apply = |path: &str| Ok::<_, FixtureError>(vec![Action::Apply(fixtures.manifests(&[path])?)]);
+    let networks = format!("networks/gate-{layer}.yaml");
+    Ok(Scenario {
+        name: format!("established-{layer}"),
+        title: format!("connections that a further policy finds are cut where it forbids them, {layer}"),
+        world: fixtures.world(&format!("kept-{layer}"), &[&networks, "workloads/kept.yaml"])?,
+        exclusive: true,
+        phases: vec![
+            phase("kept", apply("policies/tracked.yaml")?, kept()),
+            phase("guarded", apply("policies/guard.yaml")?, kept()),
+        ],
     })
 }
 

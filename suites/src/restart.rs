@@ -5,17 +5,20 @@ use udn_model::cell::Claim;
 use udn_model::rule::RuleName;
 use udn_model::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Targets};
 
-use crate::phases::{claim, everything, phase, pod};
+use crate::phases::{claim, everything, flows, phase, pod};
 
 const RULE: &str = "objects/controller-restart";
 
 /// Both layers in one world: a restart is felt by all networks of a node.
 pub(crate) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     let newcomers = fixtures.manifests(&["objects/restart-newcomers.yaml"])?;
+    let pairs = [[("even", "a"), ("even", "b")], [("odd", "b"), ("odd", "a")], [("plain", "a"), ("plain", "b")]];
+    let kept = || flows(RULE, &pairs);
     let whole = || {
         vec![
             Assertion::Full(FullMatrix { targets: Targets::Outside, outsiders: false, ..everything() }),
             Assertion::Full(everything()),
+            kept(),
         ]
     };
     let during = |name: &str, node: u8| Phase {
@@ -35,7 +38,7 @@ pub(crate) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     ];
     Ok(Scenario {
         name: "controller-restart".into(),
-        title: "connections are made while the node component of each end is restarted".into(),
+        title: "connections are made and kept while the node component of each end is restarted".into(),
         world: fixtures.world("restart", &["objects/restart.yaml"])?,
         exclusive: true,
         phases,

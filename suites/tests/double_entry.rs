@@ -13,13 +13,14 @@ use udn_model::rule::RULES;
 use udn_model::words::Family;
 
 /// Promises under whose name phases tell what is open again: the oracle says why it is.
-const RENAMED: [&str; 6] = [
+const RENAMED: [&str; 7] = [
     "services/endpoint-changes",
     "egress/overlap",
     "policy/removal",
     "objects/membership",
     "objects/recreate",
     "objects/controller-restart",
+    "policy/established",
 ];
 
 fn plan() -> Plan {

@@ -114,9 +114,9 @@ pub(crate) async fn question(
     match look_up(agent, shot, (name, family, shot.transport), server, shot.source_port, names).await {
         Ok(resolved) => {
             let local = resolved.local.map(plain);
-            Report { nonce: shot.nonce, outcome: outcome(resolved), local }
+            Report { nonce: shot.nonce, outcome: outcome(resolved), local, flow: None }
         }
-        Err(outcome) => Report { nonce: shot.nonce, outcome, local: None },
+        Err(outcome) => Report { nonce: shot.nonce, outcome, local: None, flow: None },
     }
 }
 

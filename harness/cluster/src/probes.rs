@@ -9,11 +9,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use udn_agent::protocol::{self, Body, IcmpError, Identify, Op, Probe, ProbeResult};
 use udn_model::observation::Outcome;
 use udn_model::words::Transport;
-use udn_runner::cluster::{Lookup, Report, Shot};
+use udn_runner::cluster::{Lookup, Over, Report, Shot};
 
 use crate::agent::arrivals::plain;
 use crate::agent::{Agent, AgentError};
 use crate::lookups::{self, Names};
+use crate::world::Station;
 
 /// How much longer than a probe's timeout its answer may take: a cut stream is attached to again meanwhile.
 pub(crate) const GRACE: Duration = Duration::from_secs(15);
@@ -25,26 +26,30 @@ pub(crate) const ADDRESS_NOT_AVAILABLE: i32 = 99;
 /// Sends all shots at once and reports each. `own`: what the identities of this world's and of the nodes' agents begin
 /// with.
 pub(crate) async fn send(
-    agent: &Agent,
+    station: &Station,
     shots: Vec<Shot>,
     own: &[String],
     names: Option<&Names<'_>>,
     reports: &UnboundedSender<Report>,
 ) {
-    let mut flying: FuturesUnordered<_> = shots.into_iter().map(|shot| one(agent, shot, own, names)).collect();
+    let mut flying: FuturesUnordered<_> = shots.into_iter().map(|shot| one(station, shot, own, names)).collect();
     while let Some(report) = flying.next().await {
         // A receiver that is gone has stopped waiting for the round.
         let _ = reports.send(report);
     }
 }
 
-async fn one(agent: &Agent, mut shot: Shot, own: &[String], names: Option<&Names<'_>>) -> Report {
+async fn one(station: &Station, mut shot: Shot, own: &[String], names: Option<&Names<'_>>) -> Report {
+    let agent = &station.agent;
+    if shot.over == Over::Flow {
+        return station.flows.look(agent, &shot, own).await;
+    }
     match shot.lookup.take() {
         None => {}
         Some(Lookup::Question(name, family)) => return lookups::question(agent, &shot, &name, family, names).await,
         Some(Lookup::First(name, server)) => match lookups::first(agent, &shot, &name, server, names).await {
             Ok(address) => shot.to = address,
-            Err(outcome) => return Report { nonce: shot.nonce, outcome, local: None },
+            Err(outcome) => return Report { nonce: shot.nonce, outcome, local: None, flow: None },
         },
     }
     probe(agent, shot, own).await
@@ -62,9 +67,9 @@ async fn probe(agent: &Agent, shot: Shot, own: &[String]) -> Report {
     match result {
         Ok(result) => {
             let local = result.local.map(plain);
-            Report { nonce: shot.nonce, outcome: outcome(result, own), local }
+            Report { nonce: shot.nonce, outcome: outcome(result, own), local, flow: None }
         }
-        Err(outcome) => Report { nonce: shot.nonce, outcome, local: None },
+        Err(outcome) => Report { nonce: shot.nonce, outcome, local: None, flow: None },
     }
 }
 
@@ -135,7 +140,7 @@ pub(crate) fn seen(outcome: protocol::Outcome, own: Option<std::net::IpAddr>, ou
 }
 
 /// Who of ours it is; a stranger keeps his name in full.
-fn name_of(identity: String, ours: &[String]) -> String {
+pub(crate) fn name_of(identity: String, ours: &[String]) -> String {
     let name = ours.iter().find_map(|prefix| identity.strip_prefix(prefix.as_str())).map(str::to_owned);
     name.unwrap_or(identity)
 }

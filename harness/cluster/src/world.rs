@@ -14,17 +14,21 @@ use tokio::sync::{OnceCell, Semaphore};
 use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
 use udn_model::cell::{Claim, ObjectRef, Target, VantagePoint};
 use udn_model::fact::{PodView, Scene, judge};
+use udn_model::flow::FLOW_PORT;
 use udn_model::naming::Naming;
 use udn_model::observation::Outcome;
 use udn_model::scenario::Action;
 use udn_model::world::{PROBE_CONTAINER, PodRef, World as Declared};
-use udn_runner::cluster::{AddressBook, Arrivals, FactQuestion, Found, Report, Shot, Trouble, World, node_identity};
+use udn_runner::cluster::{
+    AddressBook, Arrivals, FactQuestion, Found, Over, Report, Shot, Trouble, World, node_identity,
+};
 
 use crate::agent::arrivals::ArrivalLog;
 use crate::agent::link::Exec;
 use crate::agent::{Agent, AgentError};
 use crate::claims::{self, Answer, Known};
 use crate::error::Error;
+use crate::flows::Flows;
 use crate::inject::Injection;
 use crate::lookups::{self, Dns, Names};
 use crate::names::{AGENT_DIRECTORY, nodes_namespace};
@@ -42,11 +46,12 @@ const FACTS_PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Station {
     pub(crate) agent: Agent,
     pub(crate) log: ArrivalLog,
+    pub(crate) flows: Flows,
 }
 
 impl Station {
     pub(crate) fn new(agent: Agent) -> Self {
-        Self { agent, log: ArrivalLog::default() }
+        Self { agent, log: ArrivalLog::default(), flows: Flows::default() }
     }
 }
 
@@ -251,7 +256,8 @@ impl KubeWorld {
         station.agent.ready().await?;
         for (transport, port) in ports(object) {
             let identity = format!("{}{pod}", self.identity_prefix());
-            station.agent.listen(Listen { transport, port, identity, echo: false }).await?;
+            let echo = transport == Wire::Tcp && port == FLOW_PORT;
+            station.agent.listen(Listen { transport, port, identity, echo }).await?;
         }
         Ok(Arc::new(station))
     }
@@ -361,11 +367,12 @@ impl World for KubeWorld {
             Ok(station) => {
                 let names = self.names(&station, &shots).await;
                 let own = [self.identity_prefix(), format!("{}/", self.run)];
-                probes::send(&station.agent, shots, &own, names.as_ref(), &reports).await;
+                probes::send(&station, shots, &own, names.as_ref(), &reports).await;
             }
             Err(outcome) => {
                 for shot in shots {
-                    let _ = reports.send(Report { nonce: shot.nonce, outcome: outcome.clone(), local: None });
+                    let _ =
+                        reports.send(Report { nonce: shot.nonce, outcome: outcome.clone(), local: None, flow: None });
                 }
             }
         }
@@ -435,6 +442,11 @@ impl World for KubeWorld {
             None => shot.to.to_string(),
         };
         let (transport, timeout) = (shot.transport, shot.timeout.as_millis());
+        if shot.over == Over::Flow {
+            return Some(format!(
+                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent flow {transport} {to} --for-ms 10000"
+            ));
+        }
         if let Some(udn_runner::cluster::Lookup::Question(name, family)) = &shot.lookup {
             let names = Names { naming: &self.naming, domain: self.domain.get()?, external: self.dns.external() };
             let (record, name) = (lookups::record_word(*family), names.text(name)?);

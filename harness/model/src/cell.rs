@@ -161,6 +161,10 @@ pub enum Check {
         port: Option<u16>,
         /// Address family.
         family: Family,
+        /// Whether it goes over a connection that the scenario keeps from its first such cell on, instead of a new one:
+        /// then it is open as long as that one is answered.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        flow: bool,
     },
     /// Many connections, taken together, are answered as promised.
     Series {

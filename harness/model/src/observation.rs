@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flow::FlowFigures;
 use crate::world::PodRef;
 
 /// How one probe ended.
@@ -270,6 +271,9 @@ pub struct Evidence {
     /// A command that repeats the probe by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<String>,
+    /// How the connection fared that the scenario keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowFigures>,
     /// State of the network and of objects, collected before clean-up; one entry a source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -194,6 +194,8 @@ rules! {
         "Deny-all egress cuts every path from the selected pods, to pods, hosts, the outside, the API server and DNS."
     "policy/allow-rules" [Tested, Inferred] "POL-06, POL-07, WKS-20":
         "Allow rules by podSelector, namespaceSelector, ipBlock with except, port, named port, port range and protocol do exactly what they say."
+    "policy/established" [Inferred] "":
+        "A connection that a further policy forbids is cut, and one that it allows goes on: OVN asks its rules about every packet (Kubernetes leaves it to the implementation)."
     "policy/no-cross-network" [Workshop] "WKS-20, POL-X-01":
         "Peers are evaluated inside the network: a rule that selects pods of another network opens nothing."
     "policy/removal" [Inferred] "":

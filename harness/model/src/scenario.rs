@@ -141,6 +141,8 @@ pub enum Assertion {
     Series(Vec<crate::world::ServiceRef>),
     /// What EndpointSlices must say of every service, from the oracle.
     Slices,
+    /// Connections that are kept, expectations from the oracle.
+    Flows(Flows),
     /// One probe with an expectation written by hand from the documents.
     Probe(ProbeAssertion),
     /// Everything that the oracle promises of every pod's inside.
@@ -154,6 +156,17 @@ pub enum Assertion {
         /// What is promised.
         claim: Claim,
     },
+}
+
+/// Connections between pods, over TCP and UDP, which are kept from phase to phase. A new connection's expectation is theirs, too: Kubernetes leaves it to the implementation what a new policy makes of those
+/// that are there, and OVN asks its rules about every packet.
+#[derive(Clone, Debug)]
+pub struct Flows {
+    /// The rule of all of them.
+    pub rule: RuleName,
+    /// From whom to whom, on the primary network. Who is reached listens on [`FLOW_PORT`](crate::flow::FLOW_PORT)/TCP and
+    /// 8080/UDP.
+    pub pairs: Vec<(crate::world::PodRef, crate::world::PodRef)>,
 }
 
 /// Every vantage point to every target.

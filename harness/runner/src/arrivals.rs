@@ -220,6 +220,7 @@ mod tests {
             timeout: Duration::from_secs(2),
             introduces: true,
             lookup: None,
+            over: crate::cluster::Over::New,
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::dns::DnsName;
 use udn_model::fact::Fact;
+use udn_model::flow::FlowFigures;
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
 use udn_model::words::{Family, Transport};
@@ -236,6 +237,8 @@ pub struct Shot {
     pub introduces: bool,
     /// What has to be looked up.
     pub lookup: Option<Lookup>,
+    /// Which connection it uses.
+    pub over: Over,
 }
 
 /// A name that a shot is about.
@@ -249,6 +252,17 @@ pub enum Lookup {
     First(DnsName, IpAddr),
 }
 
+/// Which connection a shot uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// A new one.
+    #[default]
+    New,
+    /// The one that the vantage point keeps to that address, transport and port. It is begun by the first such shot; later
+    /// ones end in [`Outcome::Open`] with the next reply, and in [`Outcome::TimedOut`] if none comes in time.
+    Flow,
+}
+
 /// What came of a shot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -259,6 +273,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The probe's own end of the socket.
     pub local: Option<SocketAddr>,
+    /// How the connection fared since the shot before this one, where it is one that is kept.
+    pub flow: Option<FlowFigures>,
 }
 
 /// How the agent outside of the cluster calls itself in [`Outcome::Open`].

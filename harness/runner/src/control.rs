@@ -124,6 +124,7 @@ mod tests {
             to: "10.0.0.1".parse().unwrap(),
             port,
             lookup: None,
+            over: crate::cluster::Over::New,
             wanted: Wanted::Closed,
             reach: reach.into_iter().collect(),
             witnesses: Vec::new(),

@@ -236,7 +236,7 @@ impl World for FakeWorld {
                 Reply::Never => return sleep(Duration::from_secs(3600)).await,
             };
             let local = Some(local(from, &shot));
-            let _ = reports.send(Report { nonce: shot.nonce, outcome, local });
+            let _ = reports.send(Report { nonce: shot.nonce, outcome, local, flow: None });
         });
         futures::future::join_all(each).await;
     }

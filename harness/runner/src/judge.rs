@@ -165,6 +165,15 @@ pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     }
 }
 
+/// Whether an attempt may have been turned away by nobody's will: while flows are replaced, a packet may meet half of the
+/// old ones and half of the new.
+#[must_use]
+pub const fn is_turned_away(wanted: &Wanted, outcome: &Outcome) -> bool {
+    let turned_away =
+        matches!(outcome, Outcome::Unreachable { .. } | Outcome::Refused | Outcome::Reset | Outcome::NoRoute);
+    turned_away && matches!(wanted, Wanted::Reach { .. } | Wanted::Addresses(_) | Wanted::NoSuchName)
+}
+
 fn reach(wanted: &[String], introduces: bool, outcome: &Outcome, far: &FarSide) -> Judged {
     let Outcome::Open { peer, .. } = outcome else {
         let arrived = if far.arrived() { "; the probe arrived at the target, so the answer was lost" } else { "" };

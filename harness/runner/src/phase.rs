@@ -169,6 +169,8 @@ struct Phase<'a> {
     /// How long the phase itself says that settling may take.
     settle_within: Duration,
     options: Options,
+    /// Whether rounds go on while the actions run.
+    meanwhile: bool,
     cells: Vec<&'a Cell>,
     histories: Vec<History>,
     evidence: Vec<Evidence>,
@@ -207,6 +209,7 @@ impl<'a> Phase<'a> {
             name,
             declared: Arc::new(planned.world.clone()),
             settle_within: Duration::from_secs(planned.settle_within_s.into()),
+            meanwhile: throughout,
             options: if throughout { throughout::options(&shared.options) } else { shared.options.clone() },
             evidence: vec![Evidence::default(); cells.len()],
             cells,
@@ -295,7 +298,8 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.options);
+        let mut round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.options);
+        round.meanwhile = self.meanwhile;
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {
             for lookout in &probe.resolved.witnesses {
@@ -338,6 +342,10 @@ impl<'a> Phase<'a> {
                 ));
             }
             judged.push((planned.cell, report.outcome.clone(), far, verdict, Some(resolved)));
+            if let Some(later) = report.flow {
+                let flow = &mut self.evidence[planned.cell].flow;
+                *flow = Some(flow.map_or(later, |earlier| earlier.then(later)));
+            }
         }
         for (cell, outcome) in others {
             let wanted = Wanted::of(&self.cells[cell].expectation);

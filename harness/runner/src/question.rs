@@ -6,7 +6,7 @@ use udn_model::cell::{AddressOn, Cell, Expectation, Target, VantagePoint};
 use udn_model::dns::{DNS_PORT, DnsName, dns_service};
 use udn_model::words::{Family, Transport};
 
-use crate::cluster::{AddressBook, Lookup};
+use crate::cluster::{AddressBook, Lookup, Over};
 use crate::judge::Wanted;
 use crate::resolve::{Resolved, address};
 
@@ -40,6 +40,7 @@ pub(crate) fn question(
         to: server(book, family)?,
         port: Some(DNS_PORT),
         lookup: Some(Lookup::Question(name.clone(), family)),
+        over: Over::New,
         wanted,
         reach: Vec::new(),
         witnesses: Vec::new(),

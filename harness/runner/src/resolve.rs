@@ -7,7 +7,7 @@ use udn_model::observation::ResolvedProbe;
 use udn_model::words::{Family, Transport};
 use udn_model::world::{NetworkId, Pod, PodRef, World as Declared};
 
-use crate::cluster::{AddressBook, EXTERNAL_IDENTITY, Lookup, NodeAddresses, node_identity};
+use crate::cluster::{AddressBook, EXTERNAL_IDENTITY, Lookup, NodeAddresses, Over, node_identity};
 use crate::judge::Wanted;
 use crate::question;
 
@@ -22,6 +22,7 @@ pub(crate) struct Resolved {
     pub(crate) port: Option<u16>,
     /// What has to be looked up.
     pub(crate) lookup: Option<Lookup>,
+    pub(crate) over: Over,
     pub(crate) wanted: Wanted,
     /// Who may be reached if all is well.
     pub(crate) reach: Vec<Target>,
@@ -74,8 +75,14 @@ pub(crate) fn resolve(cell: &Cell, book: &AddressBook, declared: &Declared) -> O
     if let Check::Resolve { from, name, transport, family } = &cell.check {
         return Some(question::question(cell, book, from, name, (*transport, *family)));
     }
-    let Check::Probe { from, to, transport, port, family, .. } = &cell.check else { return None };
-    Some(probe(cell, book, declared, from, to, (*transport, *port, *family)))
+    let Check::Probe { from, to, transport, port, family, flow, .. } = &cell.check else { return None };
+    let resolved = probe(cell, book, declared, from, to, (*transport, *port, *family));
+    Some(resolved.map(|resolved| if *flow { kept(resolved) } else { resolved }))
+}
+
+/// Over the connection that is kept. Its frames are no arrivals: whether they come through is seen from what comes back.
+fn kept(resolved: Resolved) -> Resolved {
+    Resolved { over: Over::Flow, witnesses: Vec::new(), ..resolved }
 }
 
 fn probe(
@@ -112,6 +119,7 @@ fn probe(
             Target::Name(name) => Some(Lookup::First(name.clone(), question::server(book, family)?)),
             _ => None,
         },
+        over: Over::New,
         wanted,
         reach,
         witnesses: Vec::new(),
@@ -364,6 +372,7 @@ mod tests {
                 transport,
                 port: transport.has_ports().then_some(8080),
                 family: Family::V4,
+                flow: false,
             },
             expectation,
             topology: None,

@@ -14,8 +14,8 @@ use udn_model::observation::Outcome;
 use udn_model::words::Transport;
 use udn_model::world::World as Declared;
 
-use crate::cluster::{AddressBook, FactQuestion, Report, Shot, World};
-use crate::judge::is_late;
+use crate::cluster::{AddressBook, FactQuestion, Over, Report, Shot, World};
+use crate::judge::{is_late, is_turned_away};
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
@@ -55,6 +55,9 @@ pub(crate) struct Round {
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
+    /// Whether something is done to the network meanwhile: then who is turned away asks once more, as who is not answered
+    /// always does.
+    pub(crate) meanwhile: bool,
 }
 
 /// A round that is over.
@@ -150,8 +153,8 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, series, book, patience } = self;
-        let mut volley = Volley::new(probes, series, patience, ports);
+        let Self { number, probes, unresolved, facts, claims, series, book, patience, meanwhile } = self;
+        let mut volley = Volley { meanwhile, ..Volley::new(probes, series, patience, ports) };
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -166,7 +169,9 @@ impl Round {
         let mut late = std::mem::take(&mut volley.late);
         let series = std::mem::take(&mut volley.series);
         let mut probes = volley.reported();
-        let mut times: Vec<Duration> = probes.iter().filter_map(|(_, report)| round_trip(&report.outcome)).collect();
+        // What a flow's packets took says something of its whole life, not of this round.
+        let new = probes.iter().filter(|(planned, _)| planned.shot.over == Over::New);
+        let mut times: Vec<Duration> = new.filter_map(|(_, report)| round_trip(&report.outcome)).collect();
         let slowest = slowest(5, &mut times);
         let unresolved = unresolved.into_iter().map(|(cell, why)| (cell, Outcome::Unresolved { why }));
         // What a series was answered late is in none of its counts.
@@ -211,6 +216,7 @@ fn sent_from(source_port: Option<u16>, cell: usize, resolved: Resolved, ports: &
         timeout,
         introduces: resolved.introduces(),
         lookup: resolved.lookup.clone(),
+        over: resolved.over,
     };
     Planned { cell, resolved, shot }
 }
@@ -235,6 +241,7 @@ struct Volley {
     started: Instant,
     answered: Instant,
     patience: Duration,
+    meanwhile: bool,
     /// Until when answers are waited for before the next round may begin.
     patient: Instant,
     deadline: Instant,
@@ -284,6 +291,7 @@ impl Volley {
             started: now,
             answered: now,
             patience,
+            meanwhile: false,
             patient: now + patience,
             deadline: now + GRACE,
         }
@@ -383,7 +391,9 @@ impl Volley {
     /// Whether a late answer is asked for once more; then that is on its way.
     fn once_more(&mut self, report: &Report) -> bool {
         let Some(probe) = self.sent.get(&report.nonce) else { return false };
-        if self.again.contains(&report.nonce) || !is_late(&probe.resolved.wanted, &report.outcome) {
+        let wanted = &probe.resolved.wanted;
+        let again = is_late(wanted, &report.outcome) || self.meanwhile && is_turned_away(wanted, &report.outcome);
+        if self.again.contains(&report.nonce) || !again {
             return false;
         }
         let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);
@@ -398,7 +408,7 @@ impl Volley {
             let nonce = probe.shot.nonce;
             let lost = || {
                 let why = format!("no result from {} within {} s", probe.resolved.from, GRACE.as_secs());
-                Report { nonce, outcome: Outcome::ControlLost { why }, local: None }
+                Report { nonce, outcome: Outcome::ControlLost { why }, local: None, flow: None }
             };
             let report = self.reports.remove(&nonce).unwrap_or_else(lost);
             (probe, report)

@@ -27,7 +27,15 @@ pub(crate) fn asked(
 ) -> Option<Result<(Resolved, Series), String>> {
     let Check::Series { from, to, placement, transport, port, family, series } = &cell.check else { return None };
     let (from, to, series) = (from.clone(), to.clone(), series.clone());
-    let check = Check::Probe { from, to, placement: *placement, transport: *transport, port: *port, family: *family };
+    let check = Check::Probe {
+        from,
+        to,
+        placement: *placement,
+        transport: *transport,
+        port: *port,
+        family: *family,
+        flow: false,
+    };
     let expectation = Expectation::open(Reach::AnyOf(series.among.clone()));
     let one = Cell { check, expectation, ..cell.clone() };
     resolve(&one, book, declared).map(|resolved| resolved.map(|resolved| (resolved, series)))
@@ -181,6 +189,7 @@ mod tests {
             reach: vec![],
             witnesses: vec![],
             lookup: None,
+            over: crate::cluster::Over::New,
         };
         let asked = |promise, script: &str| {
             let series = Series::new(promise, vec![PodRef::new("blue", "a"), PodRef::new("blue", "b")]);

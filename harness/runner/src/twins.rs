@@ -71,6 +71,7 @@ mod tests {
                 transport: Transport::Tcp,
                 port: Some(8080),
                 family: Family::V4,
+                flow: false,
             },
             expectation: Expectation::Closed,
             topology: None,

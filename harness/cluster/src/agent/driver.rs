@@ -26,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Command {
     pub(super) op: Op,
     pub(super) answer: oneshot::Sender<Result<Body, AgentError>>,
+    /// Told the number of the request, by which later ones may speak of it.
+    pub(super) number: Option<oneshot::Sender<Id>>,
 }
 
 type Pending = HashMap<Id, oneshot::Sender<Result<Body, AgentError>>>;
@@ -106,8 +108,12 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, Command { op, answer }: Command) -> Vec<Request> {
+    fn ask(&mut self, Command { op, answer, number }: Command) -> Vec<Request> {
         let (id, say) = self.dialogue.ask(op);
+        if let Some(number) = number {
+            // Who does not wait for it does without.
+            let _ = number.send(id);
+        }
         self.pending.insert(id, answer);
         say
     }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use udn_agent::protocol::{Body, Failure, Hello, Listen, Op};
 
+pub use dialogue::Id;
 pub use driver::Command;
 pub use link::{Link, LinkError, Streams};
 
@@ -102,13 +103,29 @@ impl Agent {
     pub async fn call(&self, op: Op, patience: Duration) -> Result<Body, AgentError> {
         let (answer, answered) = oneshot::channel();
         let gone = || AgentError::StreamLost("its session has ended".into());
-        self.commands.send(Command { op, answer }).map_err(|_| gone())?;
+        self.commands.send(Command { op, answer, number: None }).map_err(|_| gone())?;
         match timeout(patience, answered).await {
             Ok(Ok(Ok(Body::Failed(failure)))) => Err(failure.into()),
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(AgentError::Late(patience)),
         }
+    }
+
+    /// Asks for something that goes on for long: its number, by which later requests speak of it, and its answer at the
+    /// end.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn begin(
+        &self,
+        op: Op,
+    ) -> Result<(Id, impl Future<Output = Result<Body, AgentError>> + use<>), AgentError> {
+        let gone = || AgentError::StreamLost("its session has ended".into());
+        let ((answer, answered), (number, told)) = (oneshot::channel(), oneshot::channel());
+        self.commands.send(Command { op, answer, number: Some(number) }).map_err(|_| gone())?;
+        let id = told.await.map_err(|_| gone())?;
+        Ok((id, async move { answered.await.map_err(|_| gone())? }))
     }
 
     /// Opens a listener, and opens it again whenever the agent is started anew.

@@ -6,14 +6,17 @@ use crate::cell::{
 };
 use crate::dns::DnsName;
 use crate::fact;
+use crate::flow::FLOW_PORT;
 use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
-use crate::scenario::{Action, Assertion, FullMatrix, Phase, Probing, Scenario, Targets, WorldSpec};
-use crate::words::{Placement, Topology, Transport};
+use crate::scenario::{Action, Assertion, Flows, FullMatrix, Phase, Probing, Scenario, Targets, WorldSpec};
+use crate::words::{Family, Placement, Topology, Transport};
 use crate::world::{ServicePort, World};
 
 /// The port of the API server's service.
 const API_PORT: u16 = 443;
+/// Where flows over UDP go.
+const UDP_FLOW_PORT: u16 = 8080;
 
 /// On which ports a target is probed.
 fn ports(world: &World, matrix: &FullMatrix, target: &Target) -> Vec<(Transport, Option<u16>)> {
@@ -79,6 +82,7 @@ impl Maker<'_> {
                     cells.push(cell);
                 }
             }
+            Assertion::Flows(flows) => self.flows(flows, cells)?,
             Assertion::Slices => {
                 for (service, claim) in oracle::slices(self.world) {
                     let topology = self.world.primary_of(&service.namespace).map(|network| network.topology);
@@ -186,7 +190,29 @@ impl Maker<'_> {
             cell.0.requires.push(Feature::MultiHoming);
         }
         let Wire { transport, port, family } = wire;
-        cell.check(Check::Probe { from: from.clone(), to: to.clone(), placement, transport, port, family })
+        cell.check(Check::Probe { from: from.clone(), to: to.clone(), placement, transport, port, family, flow: false })
+    }
+
+    /// Over UDP as well: there it is seen how long a connection was out, and over TCP what that was to it.
+    fn flows(&self, flows: &Flows, cells: &mut Vec<Cell>) -> Result<(), String> {
+        let wires = [(Transport::Tcp, FLOW_PORT), (Transport::Udp, UDP_FLOW_PORT)];
+        for (from, to) in &flows.pairs {
+            let network = self.world.pod(to).ok_or_else(|| format!("the world has no pod {to}"))?.primary.as_ref();
+            let on = network.map_or(AddressOn::Default, |_| AddressOn::Primary);
+            let (from, to) = (VantagePoint::Pod(from.clone()), Target::Pod { pod: to.clone(), on });
+            for ((transport, port), family) in wires.iter().flat_map(|wire| Family::ALL.map(|family| (*wire, family))) {
+                let wire = Wire { transport, port: Some(port), family };
+                let expected = oracle::expect(self.world, &from, &to, wire)
+                    .map_err(|why| format!("no flow from {from} to {to}: {}", why.0))?;
+                let mut cell = self.probe(flows.rule.clone(), expected.expectation, &from, &to, wire);
+                cell.id.0 = format!("{}::flow", cell.id);
+                if let Check::Probe { flow, .. } = &mut cell.check {
+                    *flow = true;
+                }
+                cells.push(cell);
+            }
+        }
+        Ok(())
     }
 
     /// The rule under which the phase has it.

@@ -112,6 +112,24 @@ async fn nothing_settles_first_where_it_must_hold_throughout(#[case] probing: Pr
     assert_eq!(ran.verdict("listener"), Verdict::Pass);
 }
 
+#[rstest]
+#[case::once(1, Probing::Throughout, Verdict::Pass)]
+#[case::twice(2, Probing::Throughout, Verdict::Unstable)]
+#[case::once_after(1, Probing::AfterActions, Verdict::Pass)]
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_meanwhile_asks_once_more(
+    #[case] times: u32,
+    #[case] probing: Probing,
+    #[case] verdict: Verdict,
+) {
+    let script = move |seen: &Seen<'_>| match healthy(seen) {
+        Reply::Open("blue/b") if seen.nth < times => Reply::Refused,
+        reply => reply,
+    };
+    let ran = ran(script, with_action(probing)).await;
+    assert_eq!(ran.verdict("way-out"), verdict, "{}", ran.reason("way-out"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn actions_that_fail_beside_rounds_leave_nothing_judged() {
     let fake = Fake { action: Err("no node component"), ..Fake::new(healthy) };

@@ -59,6 +59,7 @@ fn probe(id: &str, rule: &str, from: &str, to: &str, transport: Transport, expec
         transport,
         port: transport.has_ports().then_some(8080),
         family: Family::V4,
+        flow: false,
     };
     cell(id, rule, check, expectation)
 }

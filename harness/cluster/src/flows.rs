@@ -1,0 +1,229 @@
+//! Connections that are kept: begun by the first shot that goes over them, looked at by the others.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, watch};
+use tokio::time::{Instant, sleep};
+use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Op, Transport};
+use udn_model::flow::FlowFigures;
+use udn_model::observation::Outcome;
+use udn_runner::cluster::{Report, Shot};
+
+use crate::agent::arrivals::plain;
+use crate::agent::{Agent, AgentError, Id};
+use crate::probes::{GRACE, failure, name_of, seen, transport};
+
+/// How often a frame leaves.
+const PERIOD_US: u32 = 10_000;
+/// A flow that nobody ends ends by itself.
+const LIMIT: Duration = Duration::from_secs(3600);
+/// How often a flow is looked at while its next reply is waited for.
+const POLL: Duration = Duration::from_millis(50);
+
+type Key = (Transport, SocketAddr);
+
+/// The flows of one vantage point.
+#[derive(Debug, Default)]
+pub(crate) struct Flows(Mutex<HashMap<Key, Arc<OnceCell<Arc<Kept>>>>>);
+
+/// A flow that was begun.
+#[derive(Debug)]
+struct Kept {
+    id: Id,
+    /// The agent's life that it belongs to: another one knows nothing of it.
+    life: Option<u64>,
+    /// What came of it, once it has ended.
+    end: watch::Receiver<Option<Result<FlowResult, AgentError>>>,
+    /// When it was last looked at, microseconds since it began.
+    looked_us: Mutex<u64>,
+}
+
+impl Flows {
+    /// Begins the flow of a shot where there is none, and waits for its next reply.
+    pub(crate) async fn look(&self, agent: &Agent, shot: &Shot, own: &[String]) -> Report {
+        let nonce = shot.nonce;
+        let (outcome, figures, local) = match self.next_reply(agent, shot, own).await {
+            Ok((outcome, kept, report)) => (outcome, Some(kept.figures(&report)), report.local.map(plain)),
+            Err(outcome) => (outcome, None, None),
+        };
+        Report { nonce, outcome, local, flow: figures }
+    }
+
+    async fn next_reply(
+        &self,
+        agent: &Agent,
+        shot: &Shot,
+        own: &[String],
+    ) -> Result<(Outcome, Arc<Kept>, FlowReport), Outcome> {
+        let Some(wire) = transport(shot.transport) else {
+            return Err(Outcome::AgentFailed { why: format!("the agent does not speak {}", shot.transport) });
+        };
+        let key = (wire, SocketAddr::new(shot.to, shot.port.unwrap_or(0)));
+        let known = self.known().entry(key).or_default().clone();
+        let begun = known.get_or_try_init(|| begin(agent, key, shot.timeout)).await;
+        let kept = begun.map_err(|error| failure(&error))?.clone();
+        if kept.life != agent.life() && agent.life().is_some() {
+            return Err(Outcome::AgentFailed {
+                why: "the agent was started anew, and its connections are gone".into(),
+            });
+        }
+        let deadline = Instant::now() + shot.timeout;
+        let mut before = None;
+        loop {
+            let report = match kept.state(agent).await? {
+                State::Runs(report) => *report,
+                State::Ended(FlowResult { end, report }) => {
+                    if let FlowEnd::NotEstablished(outcome) = end {
+                        // There never was a connection: the next shot tries to make one.
+                        self.known().remove(&key);
+                        return Err(seen(outcome, report.local.map(|local| local.ip()), own));
+                    }
+                    return Ok((ended(end), kept, *report));
+                }
+            };
+            let answered = *before.get_or_insert(report.received) < report.received;
+            if answered && report.established() {
+                return Ok((open(&report, own), kept, report));
+            }
+            if Instant::now() >= deadline {
+                return Ok((Outcome::TimedOut, kept, report));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<OnceCell<Arc<Kept>>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a flow is now.
+enum State {
+    Runs(Box<FlowReport>),
+    Ended(FlowResult),
+}
+
+async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result<Arc<Kept>, AgentError> {
+    let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    let flow = Flow {
+        transport,
+        to,
+        from: None,
+        source_port: None,
+        period_us: PERIOD_US,
+        connect_timeout_ms: millis(timeout),
+        limit_ms: millis(LIMIT),
+    };
+    let (id, answer) = agent.begin(Op::Flow(flow)).await?;
+    let (teller, end) = watch::channel(None);
+    tokio::spawn(async move {
+        let result = answer.await.and_then(|body| match body {
+            Body::Flow(result) => Ok(result),
+            Body::Failed(failure) => Err(failure.into()),
+            other => Err(AgentError::Failed(format!("the agent answered {other:?} to a flow"))),
+        });
+        teller.send_replace(Some(result));
+    });
+    Ok(Arc::new(Kept { id, life: agent.life(), end, looked_us: Mutex::new(0) }))
+}
+
+impl Kept {
+    async fn state(&self, agent: &Agent) -> Result<State, Outcome> {
+        let asked = agent.call(Op::FlowState { flow: self.id }, GRACE).await;
+        if let Ok(Body::FlowState(report)) = asked {
+            return Ok(State::Runs(report));
+        }
+        // It does not run any more; then its end has been told, or is about to be.
+        let mut end = self.end.clone();
+        let told = tokio::time::timeout(GRACE, end.wait_for(Option::is_some)).await;
+        let told = told.ok().and_then(Result::ok).and_then(|end| end.clone());
+        match (told, asked) {
+            (Some(Ok(result)), _) => Ok(State::Ended(result)),
+            (Some(Err(error)), _) | (None, Err(error)) => Err(failure(&error)),
+            (None, Ok(other)) => {
+                Err(Outcome::AgentFailed { why: format!("the agent answered {other:?} to a question about a flow") })
+            }
+        }
+    }
+
+    /// The figures, and how long the flow was out since it was last looked at.
+    fn figures(&self, report: &FlowReport) -> FlowFigures {
+        let mut looked_us = self.looked_us.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = figures(report, *looked_us);
+        *looked_us = report.took_us;
+        figures
+    }
+}
+
+/// The figures; of gaps those that had not ended `after_us` from the beginning of the flow.
+fn figures(report: &FlowReport, after_us: u64) -> FlowFigures {
+    let ended =
+        |gap: &&udn_agent::protocol::Gap| (gap.started_us + gap.took_us).saturating_sub(report.started_us) > after_us;
+    let gaps = report.gaps.iter().filter(ended).map(|gap| gap.took_us);
+    let open = Some(report.since_last_reply_us).filter(|open| *open > report.gap_over_us);
+    FlowFigures {
+        sent: report.sent,
+        received: report.received,
+        lost: report.lost,
+        retransmits: report.tcp.map_or(0, |tcp| tcp.retransmits),
+        outage_ms: gaps.chain(open).max().unwrap_or_default() / 1000,
+    }
+}
+
+fn open(report: &FlowReport, own: &[String]) -> Outcome {
+    Outcome::Open {
+        peer: report.identity.clone().map(|identity| name_of(identity, own)),
+        source: report.seen_as.map(|seen| seen.ip().to_canonical()),
+        rtt_us: report.rtt.map_or(0, |rtt| rtt.median_us),
+    }
+}
+
+/// What the end of an established flow is to a cell.
+fn ended(end: FlowEnd) -> Outcome {
+    let lost = |why: &str| Outcome::AgentFailed { why: why.to_owned() };
+    match end {
+        FlowEnd::Reset => Outcome::Reset,
+        FlowEnd::TimedOut => Outcome::TimedOut,
+        FlowEnd::Unreachable(unreachable) => {
+            Outcome::Unreachable { why: format!("errno {}", unreachable.errno), by: None }
+        }
+        FlowEnd::NotEstablished(_) => Outcome::TimedOut,
+        FlowEnd::Closed => lost("the peer's agent closed the connection"),
+        FlowEnd::Asked => lost("the connection was ended by its own agent"),
+        FlowEnd::Limit => lost("the connection has reached the longest that one is kept"),
+        FlowEnd::Garbled { why } => Outcome::Garbled { why },
+        FlowEnd::AgentFailed(failure) => lost(&failure.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use udn_agent::protocol::Gap;
+
+    use super::*;
+
+    fn gap(from_ms: u64, ms: u64) -> Gap {
+        Gap { started_us: 1_000_000 + from_ms * 1000, took_us: ms * 1000, sent: 1 }
+    }
+
+    #[rstest]
+    #[case::none(vec![], 5, 0, 0)]
+    #[case::longest(vec![gap(100, 700), gap(2000, 300)], 5, 0, 700)]
+    #[case::only_since_the_last_look(vec![gap(100, 700), gap(2000, 300)], 5, 1500, 300)]
+    #[case::one_that_had_begun_before(vec![gap(100, 700)], 5, 400, 700)]
+    #[case::still_out(vec![gap(100, 700)], 900, 0, 900)]
+    fn outages(#[case] gaps: Vec<Gap>, #[case] since_ms: u64, #[case] after_ms: u64, #[case] outage_ms: u64) {
+        let report = FlowReport {
+            started_us: 1_000_000,
+            gaps,
+            since_last_reply_us: since_ms * 1000,
+            gap_over_us: 35_000,
+            ..FlowReport::default()
+        };
+        assert_eq!(figures(&report, after_ms * 1000).outage_ms, outage_ms);
+    }
+}
