@@ -158,6 +158,8 @@ pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
     match (wanted, outcome) {
         // A rejection is an answer, too, and one that a controller writes packet by packet.
         (Wanted::Reach { .. } | Wanted::Rejected, Outcome::TimedOut) => true,
+        // Who sends its SYN again because the answer is late may be answered twice, and by two addresses.
+        (Wanted::Reach { introduces, .. }, Outcome::Reset) => *introduces,
         // A server that accepts the connection and says nothing is late as well; one that garbles does so again.
         (Wanted::Addresses(_) | Wanted::NoSuchName, Outcome::TimedOut | Outcome::Garbled { .. }) => true,
         (Wanted::Reach { introduces, .. }, Outcome::Open { peer: None, .. }) => *introduces,
@@ -169,8 +171,7 @@ pub fn is_late(wanted: &Wanted, outcome: &Outcome) -> bool {
 /// old ones and half of the new.
 #[must_use]
 pub const fn is_turned_away(wanted: &Wanted, outcome: &Outcome) -> bool {
-    let turned_away =
-        matches!(outcome, Outcome::Unreachable { .. } | Outcome::Refused | Outcome::Reset | Outcome::NoRoute);
+    let turned_away = matches!(outcome, Outcome::Unreachable { .. } | Outcome::Refused | Outcome::NoRoute);
     turned_away && matches!(wanted, Wanted::Reach { .. } | Wanted::Addresses(_) | Wanted::NoSuchName)
 }
 

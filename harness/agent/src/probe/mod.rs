@@ -342,7 +342,9 @@ impl Running {
     fn set_timer(&mut self, reactor: &mut Reactor, token: Token) {
         let resend = match self.means {
             Means::Tcp { .. } => u64::MAX,
-            Means::Datagram { .. } | Means::Echo { .. } => self.sent + u64::from(RESEND_MS) * MILLISECOND,
+            Means::Datagram { .. } | Means::Echo { .. } => {
+                self.sent + u64::from(RESEND_MS.max(self.request.timeout_ms / 2)) * MILLISECOND
+            }
         };
         self.timer = self.deadline.min(resend);
         reactor.arm(token, self.timer);

@@ -62,7 +62,8 @@ pub struct Probe {
     /// Source port to bind to; the kernel's choice if none. The identifier of an echo request; drawn from the nonce if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
-    /// Give up after this long, milliseconds. UDP and ICMP are sent again every [`RESEND_MS`] until then, as TCP is by the kernel.
+    /// Give up after this long, milliseconds. UDP and ICMP are sent again after half of it, at the earliest
+    /// after [`RESEND_MS`]; TCP is by the kernel.
     pub timeout_ms: u32,
     /// How to learn who answered.
     #[serde(default)]

@@ -35,7 +35,8 @@ pub struct Resolve {
     /// Source port to bind to; the kernel's choice if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
-    /// Give up after this long, milliseconds, all servers together. Over UDP it is asked again every [`RESEND_MS`].
+    /// Give up after this long, milliseconds, all servers together. Over UDP it is asked again after half
+    /// of it, at the earliest after [`RESEND_MS`].
     pub timeout_ms: u32,
 }
 
