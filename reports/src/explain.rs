@@ -109,6 +109,9 @@ fn last(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
     if let Some(probe) = &result.evidence.probe {
         field(out, "probed", &format!("{} from {}", probe.to, probe.from))?;
     }
+    if let Some(flow) = &result.evidence.flow {
+        field(out, "flow", &flow.to_string())?;
+    }
     for control in [&result.evidence.vantage_control, &result.evidence.listener_control].into_iter().flatten() {
         field(out, "control", control)?;
     }
@@ -121,6 +124,10 @@ fn last(out: &mut dyn Write, seen: &Seen) -> io::Result<()> {
 /// How the verdict comes about, from the rules of design.
 const fn judged(cell: &Cell) -> &'static str {
     match &cell.expectation {
+        Expectation::Closed if matches!(cell.check, Check::Probe { flow: true, .. }) => {
+            "passes when no frame of the flow came back, and two controls worked in the same round: the vantage point reached something \
+             over the same transport and family, and the listener answered somebody entitled; arrivals are not looked for"
+        }
         Expectation::Open { .. } => {
             "passes when the target itself answers, told by its identity, in consecutive rounds; an answer from somebody else fails"
         }

@@ -76,7 +76,8 @@ pub fn attempt(attempt: &Attempt, cell: &Cell) -> String {
         1 => format!("at {} ms: {}", attempt.first_ms, attempt.outcome),
         count => format!("{count} times, at {} to {} ms: {}", attempt.first_ms, attempt.last_ms, attempt.outcome),
     };
-    if matches!(cell.check, Check::Probe { .. }) && cell.expectation.is_negative() {
+    // Frames of flows are not looked for at the other end.
+    if matches!(cell.check, Check::Probe { flow: false, .. }) && cell.expectation.is_negative() {
         line.push_str(&match attempt.arrived {
             0 => "; none arrived at the target".to_owned(),
             arrived => format!("; {arrived} of {} arrived at the target", attempt.count),
@@ -89,10 +90,11 @@ pub fn attempt(attempt: &Attempt, cell: &Cell) -> String {
 #[must_use]
 pub fn subject(cell: &Cell) -> String {
     match &cell.check {
-        Check::Probe { from, to, transport, port, family, .. } => match port {
-            Some(port) => format!("{from} → {to}, {transport} {port}, {family}"),
-            None => format!("{from} → {to}, {transport}, {family}"),
-        },
+        Check::Probe { from, to, transport, port, family, flow, .. } => {
+            let port = port.map_or_else(String::new, |port| format!(" {port}"));
+            let flow = if *flow { ", flow" } else { "" };
+            format!("{from} → {to}, {transport}{port}, {family}{flow}")
+        }
         Check::Series { from, to, transport, port, family, series, .. } => {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
             format!("{from} → {to}, {} times {transport}{port}, {family}", series.connections)

@@ -61,7 +61,7 @@ pub(crate) fn among_pods() -> FullMatrix {
     FullMatrix { outsiders: false, ..everything() }
 }
 
-/// Connections between these pods that are kept from phase to phase.
+/// Flows between these pods: they go on from phase to phase.
 pub(crate) fn flows(rule: &str, pairs: &[[(&str, &str); 2]]) -> Assertion {
     let pod = |(namespace, name): (&str, &str)| PodRef::new(namespace, name);
     let pairs = pairs.iter().map(|[from, to]| (pod(*from), pod(*to))).collect();

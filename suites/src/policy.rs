@@ -93,17 +93,17 @@ fn no_window(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError>
 fn established(fixtures: &Fixtures, layer: &str) -> Result<Scenario, FixtureError> {
     let pairs = [("near", "shop"), ("far", "shop"), ("friend", "shop"), ("shop", "far"), ("near", "far")];
     let pairs = pairs.map(|(from, to)| [("gate", from), ("gate", to)]);
-    let kept = || vec![flows("policy/established", &pairs)];
+    let all = || vec![flows("policy/established", &pairs)];
     let apply = |path: &str| Ok::<_, FixtureError>(vec![Action::Apply(fixtures.manifests(&[path])?)]);
     let networks = format!("networks/gate-{layer}.yaml");
     Ok(Scenario {
         name: format!("established-{layer}"),
         title: format!("connections that a further policy finds are cut where it forbids them, {layer}"),
-        world: fixtures.world(&format!("kept-{layer}"), &[&networks, "workloads/kept.yaml"])?,
+        world: fixtures.world(&format!("flows-{layer}"), &[&networks, "workloads/flows.yaml"])?,
         exclusive: true,
         phases: vec![
-            phase("kept", apply("policies/tracked.yaml")?, kept()),
-            phase("guarded", apply("policies/guard.yaml")?, kept()),
+            phase("before", apply("policies/tracked.yaml")?, all()),
+            phase("guarded", apply("policies/guard.yaml")?, all()),
         ],
     })
 }

@@ -13,12 +13,12 @@ const RULE: &str = "objects/controller-restart";
 pub(crate) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     let newcomers = fixtures.manifests(&["objects/restart-newcomers.yaml"])?;
     let pairs = [[("even", "a"), ("even", "b")], [("odd", "b"), ("odd", "a")], [("plain", "a"), ("plain", "b")]];
-    let kept = || flows(RULE, &pairs);
+    let all_flows = || flows(RULE, &pairs);
     let whole = || {
         vec![
             Assertion::Full(FullMatrix { targets: Targets::Outside, outsiders: false, ..everything() }),
             Assertion::Full(everything()),
-            kept(),
+            all_flows(),
         ]
     };
     let during = |name: &str, node: u8| Phase {
@@ -38,7 +38,7 @@ pub(crate) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     ];
     Ok(Scenario {
         name: "controller-restart".into(),
-        title: "connections are made and kept while the node component of each end is restarted".into(),
+        title: "connections are made, and flows go on, while the node component of each end is restarted".into(),
         world: fixtures.world("restart", &["objects/restart.yaml"])?,
         exclusive: true,
         phases,

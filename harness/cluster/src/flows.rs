@@ -1,4 +1,4 @@
-//! Connections that are kept: begun by the first shot that goes over them, looked at by the others.
+//! Flows: begun by the first shot that is about them, looked at by the others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use crate::probes::{GRACE, failure, name_of, seen, transport};
 
 /// How often a frame leaves.
 const PERIOD_US: u32 = 10_000;
-/// A flow that nobody ends ends by itself.
-const LIMIT: Duration = Duration::from_secs(3600);
+/// Nobody ends a flow: it goes with its pod. In a world that is kept, or under agents that a killed run left, it ends by itself.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How often a flow is looked at while its next reply is waited for.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -27,13 +27,13 @@ type Key = (Transport, SocketAddr);
 
 /// The flows of one vantage point.
 #[derive(Debug, Default)]
-pub(crate) struct Flows(Mutex<HashMap<Key, Arc<OnceCell<Arc<Kept>>>>>);
+pub(crate) struct Flows(Mutex<HashMap<Key, Arc<OnceCell<Arc<Begun>>>>>);
 
 /// A flow that was begun.
 #[derive(Debug)]
-struct Kept {
+struct Begun {
     id: Id,
-    /// The agent's life that it belongs to: another one knows nothing of it.
+    /// The agent's life that it belongs to, as far as that is known: another one knows nothing of it.
     life: Option<u64>,
     /// What came of it, once it has ended.
     end: watch::Receiver<Option<Result<FlowResult, AgentError>>>,
@@ -46,7 +46,7 @@ impl Flows {
     pub(crate) async fn look(&self, agent: &Agent, shot: &Shot, own: &[String]) -> Report {
         let nonce = shot.nonce;
         let (outcome, figures, local) = match self.next_reply(agent, shot, own).await {
-            Ok((outcome, kept, report)) => (outcome, Some(kept.figures(&report)), report.local.map(plain)),
+            Ok((outcome, flow, report)) => (outcome, Some(flow.figures(&report)), report.local.map(plain)),
             Err(outcome) => (outcome, None, None),
         };
         Report { nonce, outcome, local, flow: figures }
@@ -57,15 +57,15 @@ impl Flows {
         agent: &Agent,
         shot: &Shot,
         own: &[String],
-    ) -> Result<(Outcome, Arc<Kept>, FlowReport), Outcome> {
+    ) -> Result<(Outcome, Arc<Begun>, FlowReport), Outcome> {
         let Some(wire) = transport(shot.transport) else {
             return Err(Outcome::AgentFailed { why: format!("the agent does not speak {}", shot.transport) });
         };
         let key = (wire, SocketAddr::new(shot.to, shot.port.unwrap_or(0)));
         let known = self.known().entry(key).or_default().clone();
-        let begun = known.get_or_try_init(|| begin(agent, key, shot.timeout)).await;
-        let kept = begun.map_err(|error| failure(&error))?.clone();
-        if kept.life != agent.life() && agent.life().is_some() {
+        let flow = known.get_or_try_init(|| begin(agent, key, shot.timeout)).await;
+        let flow = flow.map_err(|error| failure(&error))?.clone();
+        if flow.life.zip(agent.life()).is_some_and(|(then, now)| then != now) {
             return Err(Outcome::AgentFailed {
                 why: "the agent was started anew, and its connections are gone".into(),
             });
@@ -73,7 +73,7 @@ impl Flows {
         let deadline = Instant::now() + shot.timeout;
         let mut before = None;
         loop {
-            let report = match kept.state(agent).await? {
+            let report = match flow.state(agent).await? {
                 State::Runs(report) => *report,
                 State::Ended(FlowResult { end, report }) => {
                     if let FlowEnd::NotEstablished(outcome) = end {
@@ -81,21 +81,21 @@ impl Flows {
                         self.known().remove(&key);
                         return Err(seen(outcome, report.local.map(|local| local.ip()), own));
                     }
-                    return Ok((ended(end), kept, *report));
+                    return Ok((ended(end), flow, *report));
                 }
             };
             let answered = *before.get_or_insert(report.received) < report.received;
             if answered && report.established() {
-                return Ok((open(&report, own), kept, report));
+                return Ok((open(&report, own), flow, report));
             }
             if Instant::now() >= deadline {
-                return Ok((Outcome::TimedOut, kept, report));
+                return Ok((Outcome::TimedOut, flow, report));
             }
             sleep(POLL).await;
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<OnceCell<Arc<Kept>>>>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<OnceCell<Arc<Begun>>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,7 +106,7 @@ enum State {
     Ended(FlowResult),
 }
 
-async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result<Arc<Kept>, AgentError> {
+async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result<Arc<Begun>, AgentError> {
     let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let flow = Flow {
         transport,
@@ -127,10 +127,10 @@ async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result
         });
         teller.send_replace(Some(result));
     });
-    Ok(Arc::new(Kept { id, life: agent.life(), end, looked_us: Mutex::new(0) }))
+    Ok(Arc::new(Begun { id, life: agent.life(), end, looked_us: Mutex::new(0) }))
 }
 
-impl Kept {
+impl Begun {
     async fn state(&self, agent: &Agent) -> Result<State, Outcome> {
         let asked = agent.call(Op::FlowState { flow: self.id }, GRACE).await;
         if let Ok(Body::FlowState(report)) = asked {
@@ -193,7 +193,7 @@ fn ended(end: FlowEnd) -> Outcome {
         FlowEnd::NotEstablished(_) => Outcome::TimedOut,
         FlowEnd::Closed => lost("the peer's agent closed the connection"),
         FlowEnd::Asked => lost("the connection was ended by its own agent"),
-        FlowEnd::Limit => lost("the connection has reached the longest that one is kept"),
+        FlowEnd::Limit => lost("the flow lasted longer than a scenario may"),
         FlowEnd::Garbled { why } => Outcome::Garbled { why },
         FlowEnd::AgentFailed(failure) => lost(&failure.to_string()),
     }

@@ -15,7 +15,7 @@
 //!
 //! Inside: `proxy` says when an environment's proxy is not meant, `objects` applies, reads and deletes any kind, `kinds` finds out how the API server serves it, `pods` watches
 //! the pods of a world, `inject` makes fixtures runnable here, `provision` makes a world, `act` performs actions, `claims`
-//! judges objects, `addresses` and `view` read annotations and agents' facts, `lookups` asks DNS servers, `flows` keeps connections, `probes` translates to the agent's words,
+//! judges objects, `addresses` and `view` read annotations and agents' facts, `lookups` asks DNS servers, `flows` begins flows and looks at them, `probes` translates to the agent's words,
 //! `nodes` has the vantage points outside of worlds, `world` puts it together, `evidence` collects state.
 
 mod act;

@@ -161,8 +161,8 @@ pub enum Check {
         port: Option<u16>,
         /// Address family.
         family: Family,
-        /// Whether it goes over a connection that the scenario keeps from its first such cell on, instead of a new one:
-        /// then it is open as long as that one is answered.
+        /// Whether it looks at a flow, which goes on from the scenario's first such cell on, instead of making a new
+        /// connection: then it is open as long as the flow's frames come back.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         flow: bool,
     },

@@ -1,4 +1,6 @@
-//! Flows: connections that are kept open from phase to phase, while something happens to their ends.
+//! Flows: connections that go on from phase to phase, while something happens to their ends.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,23 @@ impl FlowFigures {
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         Self { outage_ms: self.outage_ms.max(later.outage_ms), ..later }
+    }
+}
+
+impl fmt::Display for FlowFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, received, lost, retransmits, outage_ms } = self;
+        write!(f, "{sent} frames sent since it began, {received} came back")?;
+        if *lost > 0 {
+            write!(f, ", {lost} were lost")?;
+        }
+        if *retransmits > 0 {
+            write!(f, ", {retransmits} segments sent again")?;
+        }
+        match outage_ms {
+            0 => write!(f, "; no outage in this phase"),
+            ms => write!(f, "; longest outage in this phase {ms} ms"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! | [`cell`] | one assertion: vantage point × target × transport × family, and its expectation |
 //! | [`claim`] | objects, and what is promised of them |
 //! | [`feature`] | what a cluster must offer for a cell to be tried |
-//! | [`flow`] | connections that are kept from phase to phase, and how they fared |
+//! | [`flow`] | connections that go on from phase to phase, and how they fared |
 //! | [`dns`] | names that DNS knows, or must not know |
 //! | [`oracle`] | computes every cell's expectation from a world by the rules |
 //! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |

@@ -271,7 +271,7 @@ pub struct Evidence {
     /// A command that repeats the probe by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<String>,
-    /// How the connection fared that the scenario keeps.
+    /// How the flow fared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowFigures>,
     /// State of the network and of objects, collected before clean-up; one entry a source.

@@ -141,7 +141,7 @@ pub enum Assertion {
     Series(Vec<crate::world::ServiceRef>),
     /// What EndpointSlices must say of every service, from the oracle.
     Slices,
-    /// Connections that are kept, expectations from the oracle.
+    /// Flows, expectations from the oracle.
     Flows(Flows),
     /// One probe with an expectation written by hand from the documents.
     Probe(ProbeAssertion),
@@ -158,8 +158,9 @@ pub enum Assertion {
     },
 }
 
-/// Connections between pods, over TCP and UDP, which are kept from phase to phase. A new connection's expectation is theirs, too: Kubernetes leaves it to the implementation what a new policy makes of those
-/// that are there, and OVN asks its rules about every packet.
+/// Flows between pods, over TCP and UDP, which go on from phase to phase. A new connection's expectation is theirs, too:
+/// Kubernetes leaves it to the implementation what a new policy makes of those that are there, and OVN asks its rules about
+/// every packet.
 #[derive(Clone, Debug)]
 pub struct Flows {
     /// The rule of all of them.

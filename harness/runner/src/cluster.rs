@@ -258,8 +258,7 @@ pub enum Over {
     /// A new one.
     #[default]
     New,
-    /// The one that the vantage point keeps to that address, transport and port. It is begun by the first such shot; later
-    /// ones end in [`Outcome::Open`] with the next reply, and in [`Outcome::TimedOut`] if none comes in time.
+    /// The vantage point's flow to that address, transport and port. It is begun by the first such shot; later ones end in [`Outcome::Open`] with the next reply, and in [`Outcome::TimedOut`] if none comes in time.
     Flow,
 }
 
@@ -273,7 +272,7 @@ pub struct Report {
     pub outcome: Outcome,
     /// The probe's own end of the socket.
     pub local: Option<SocketAddr>,
-    /// How the connection fared since the shot before this one, where it is one that is kept.
+    /// How the flow fared since the shot before this one, where it is about one.
     pub flow: Option<FlowFigures>,
 }
 

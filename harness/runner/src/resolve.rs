@@ -77,11 +77,11 @@ pub(crate) fn resolve(cell: &Cell, book: &AddressBook, declared: &Declared) -> O
     }
     let Check::Probe { from, to, transport, port, family, flow, .. } = &cell.check else { return None };
     let resolved = probe(cell, book, declared, from, to, (*transport, *port, *family));
-    Some(resolved.map(|resolved| if *flow { kept(resolved) } else { resolved }))
+    Some(resolved.map(|resolved| if *flow { of_flow(resolved) } else { resolved }))
 }
 
-/// Over the connection that is kept. Its frames are no arrivals: whether they come through is seen from what comes back.
-fn kept(resolved: Resolved) -> Resolved {
+/// A look at a flow. Its frames are no arrivals: whether they come through is seen from what comes back.
+fn of_flow(resolved: Resolved) -> Resolved {
     Resolved { over: Over::Flow, witnesses: Vec::new(), ..resolved }
 }
 

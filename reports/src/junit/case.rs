@@ -165,6 +165,9 @@ pub(super) fn cell_text(result: &CellResult) -> String {
         let port = probe.port.map_or_else(String::new, |port| format!(", port {port}"));
         line("probe", &format!("from {} to {}{port}", probe.from, probe.to));
     }
+    if let Some(flow) = &result.evidence.flow {
+        line("flow", &flow.to_string());
+    }
     for control in [&result.evidence.vantage_control, &result.evidence.listener_control].into_iter().flatten() {
         line("control", control);
     }

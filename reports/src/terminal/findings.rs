@@ -94,6 +94,9 @@ fn probe(out: &mut String, kind: &Kind<'_>, style: Style) {
         let question = probe.question.as_ref().map(|question| format!("{question} of ")).unwrap_or_default();
         field(out, "probed", &format!("{question}{} from {}", probe.to, probe.from), style);
     }
+    if let Some(flow) = &result.evidence.flow {
+        field(out, "flow", &flow.to_string(), style);
+    }
     field(out, "repeat", result.evidence.repeat.as_deref().unwrap_or_default(), style);
 }
 

@@ -10,8 +10,8 @@ use crate::options::Options;
 
 /// How rounds are made meanwhile: an answer is waited for no longer than a denied one. A connection that began in the very
 /// moment may be lost or turned away (flows are replaced, and what a tracker learnt half-way stays), and is asked for once
-/// more; so what shows for certain is what was cut for longer than both attempts take: about three seconds. Flows, which
-/// are kept, show what is shorter.
+/// more; so what shows for certain is what was cut for longer than both attempts take: about three seconds. Flows
+/// show what is shorter.
 pub(super) fn options(options: &Options) -> Options {
     Options { open_timeout: options.open_timeout.min(options.deny_timeout), ..options.clone() }
 }

@@ -93,11 +93,11 @@ impl Controller {
             self.annotate(pod, &decided.attachments)
         );
         if let Err(error) = made.and(annotated) {
-            // A port of that name may be left from a former life; without it the next attempt succeeds.
-            self.purge_ports(&decided.attachments).await?;
             if let Some(known) = self.state().pods.get_mut(key) {
                 known.ports.clear();
             }
+            // A port of that name may be left from a former life; without it the next attempt succeeds.
+            self.purge_ports(&decided.attachments).await?;
             return Err(error);
         }
         {

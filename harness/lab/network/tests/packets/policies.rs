@@ -182,6 +182,7 @@ async fn crowd(cluster: &Cluster, site: &Site, groups: &[Group<'_>]) -> Result<(
     }
     done.store(true, Ordering::Relaxed);
     let (bare, looks) = watching.await??;
+    ensure!(looks > 0, "nobody looked at the crowd");
     ensure!(bare.is_empty(), "ports without the policies of their namespace for a time: {bare:?}");
     println!("ok   {} pods at once were never without their policies: {looks} looks", made.len());
     Ok(())
