@@ -42,6 +42,10 @@ pub(crate) use before::Before;
 use pace::Pace;
 use throughout::Acting;
 
+/// How long cells that are known to fail are given to surprise; then a phase does not wait for them any more. What they did
+/// by then is judged as that of any cell is.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Rounds that are under way at once at most.
 const ROUNDS_AT_ONCE: usize = 8;
 
@@ -173,6 +177,8 @@ struct Phase<'a> {
     meanwhile: bool,
     cells: Vec<&'a Cell>,
     histories: Vec<History>,
+    /// Which cells the baseline knows to fail.
+    known: Vec<bool>,
     evidence: Vec<Evidence>,
     /// The last probe of each cell, for a command that repeats it.
     last: HashMap<usize, Planned>,
@@ -203,6 +209,7 @@ impl<'a> Phase<'a> {
             if throughout { history.strict() } else { history }
         };
         let histories = cells.iter().map(history).collect();
+        let known = cells.iter().map(|cell| shared.options.baseline.of(cell).next().is_some()).collect();
         Self {
             shared,
             world,
@@ -214,6 +221,7 @@ impl<'a> Phase<'a> {
             evidence: vec![Evidence::default(); cells.len()],
             cells,
             histories,
+            known,
             last: HashMap::new(),
             sightings: Sightings::default(),
             spans: RoundSpans::default(),
@@ -277,8 +285,9 @@ impl<'a> Phase<'a> {
                     waiting.insert(finished.number, finished);
                     while let Some(finished) = waiting.remove(&(pace.judged + 1)) {
                         let (number, overloaded) = (finished.number, finished.slowest > OVERLOADED);
-                        let matched = self.judge_round(finished).await;
-                        pace.judge(number, matched, self.histories.iter().all(History::is_settled), overloaded);
+                        let patient = since.elapsed() < KNOWN_PATIENCE;
+                        let matched = self.judge_round(finished, patient).await;
+                        pace.judge(number, matched, self.is_settled(patient), overloaded);
                     }
                 }
             }
@@ -286,7 +295,13 @@ impl<'a> Phase<'a> {
         let settled = self.zero + Duration::from_millis(self.settled_ms().unwrap_or_else(|| millis(deadline)));
         self.shared.budget.settling(settled.saturating_duration_since(self.zero));
         self.understand_refusals();
-        (Ending::Done { deadline_ms: millis(deadline) }, None)
+        // Nobody but cells that are known to fail is left unsettled before the deadline.
+        (Ending::Done { deadline_ms: millis(deadline.min(since.elapsed())) }, None)
+    }
+
+    /// Whether nothing is left to wait for; `patient`: cells that are known to fail are waited for, too.
+    fn is_settled(&self, patient: bool) -> bool {
+        self.histories.iter().zip(&self.known).all(|(history, known)| history.is_settled() || (*known && !patient))
     }
 
     /// Plans a round and prepares the far side for it.
@@ -309,8 +324,8 @@ impl<'a> Phase<'a> {
         Some(round)
     }
 
-    /// Judges every cell of a round. Returns whether all matched.
-    async fn judge_round(&mut self, finished: Finished) -> bool {
+    /// Judges every cell of a round. Returns whether all matched; not `patient`: but for those that are known to fail.
+    async fn judge_round(&mut self, finished: Finished, patient: bool) -> bool {
         let Finished { number, started, answered, slowest, ended, probes, late, others, book } = finished;
         let known: HashSet<IpAddr> = book.pods.values().flat_map(|pod| pod.all()).collect();
         let overloaded = slowest > OVERLOADED;
@@ -369,7 +384,7 @@ impl<'a> Phase<'a> {
         for (cell, outcome) in late {
             self.histories[cell].note(at_ms, outcome);
         }
-        let (total, mut matching) = (judged.len(), 0);
+        let (total, mut matching, mut forgiven) = (judged.len(), 0, 0);
         for (cell, outcome, far, verdict, resolved) in judged {
             let evidence = &mut self.evidence[cell];
             let mut meaning = Meaning::Judged(verdict);
@@ -381,7 +396,9 @@ impl<'a> Phase<'a> {
                 }
             }
             let observation = Observation { at_ms, outcome, arrived: far.arrived(), meaning };
-            matching += usize::from(self.histories[cell].observe(observation));
+            let matched = self.histories[cell].observe(observation);
+            matching += usize::from(matched);
+            forgiven += usize::from(!matched && self.known[cell] && !patient);
         }
         self.last.extend(probes.into_iter().map(|(planned, _)| (planned.cell, planned)));
         self.shared.emitter.emit(EventKind::RoundFinished {
@@ -393,7 +410,7 @@ impl<'a> Phase<'a> {
             matching,
             duration_ms: millis(ended.saturating_duration_since(started)),
         });
-        matching == total
+        matching + forgiven == total
     }
 
     /// Gives every cell its verdict, with evidence.

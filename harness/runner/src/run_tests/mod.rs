@@ -17,6 +17,7 @@ use rstest::rstest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use udn_model::baseline::{Baseline, KnownIssue};
 use udn_model::cell::{AddressOn, Cell, CellId, Check, Claim, Expectation, ObjectRef, Reach, Target, VantagePoint};
 use udn_model::event::{CellResult, Event, EventKind};
 use udn_model::fact::Fact;

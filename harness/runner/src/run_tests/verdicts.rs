@@ -270,3 +270,30 @@ async fn facts_and_claims_settle_too() {
     let bad = execute(fake, plan(cells()), Options::default(), CancellationToken::new()).await;
     assert_eq!((bad.verdict("fact"), bad.reason("claim")), (Verdict::Fail, "so"));
 }
+
+/// A phase does not wait to its deadline for a cell that is known to fail, but does for any other.
+#[rstest]
+#[case::known("closed", Verdict::Known, 12)]
+#[case::not_known("other", Verdict::Fail, 30)]
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_fail_is_not_waited_for(#[case] known: &str, #[case] verdict: Verdict, #[case] seconds: u64) {
+    let issue = KnownIssue {
+        name: "X-1".into(),
+        cells: vec![known.into()],
+        targets: vec![],
+        versions: BTreeMap::new(),
+        sometimes: false,
+        reason: "it does not work".into(),
+        issue: None,
+    };
+    let options = Options { baseline: Baseline::new(vec![issue], &[]).unwrap(), ..Options::default() };
+    let script = |seen: &Seen<'_>| match healthy(seen) {
+        Reply::Silence => Reply::Open("green/a"),
+        reply => reply,
+    };
+    let ran = execute(Fake::new(script), plan(matrix(Transport::Tcp)), options, CancellationToken::new()).await;
+    assert_eq!(ran.verdict("closed"), verdict, "{}", ran.reason("closed"));
+    assert_eq!(ran.verdict("way-out"), Verdict::Pass);
+    let took = ran.took.as_secs();
+    assert!((seconds - 3..seconds + 5).contains(&took), "{took} s: {}", ran.reason("closed"));
+}
