@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod failure;
 mod interrupt;
+mod memory;
 mod place;
 mod reporting;
 mod select;
@@ -23,6 +24,7 @@ use args::{Cli, Command, Lab, Run};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    memory::share_one_heap();
     // The program is also every process of the lab; those have to begin before there is a second thread.
     if let Some(code) = udn_lab::internal(std::env::args_os()) {
         return code;

@@ -9,33 +9,42 @@ use std::path::PathBuf;
 const AGENT: &str = "agent";
 
 /// Most of what was seen while looking.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peak {
     /// All processes of the program together, bytes: command, lab, and what keeps the lab. A page that several of them
     /// share counts once; daemons of Open vSwitch and OVN, and what runs in pods, do not count.
     pub program: u64,
     /// The largest agent, bytes.
     pub agent: u64,
+    /// Processes of the program at the last look.
+    seen: BTreeSet<u32>,
 }
 
 impl Peak {
-    /// Looks once more at a process and all that descend from it.
+    /// Looks once more at a process and all that descend from it. A process that was not there the last time does not
+    /// count yet: between its start and its own program a child has its parent's memory, which would count twice.
     pub(crate) fn look(&mut self, root: u32) {
         let Some(program) = identity(std::process::id()) else { return };
         let mut sum = 0;
+        let mut seen = BTreeSet::new();
         for pid in family(root, &parents()) {
             if identity(pid) == Some(program) {
-                sum += number(pid, "smaps_rollup", "Pss:").unwrap_or_default();
+                if self.seen.contains(&pid) {
+                    sum += number(pid, "smaps_rollup", "Pss:").unwrap_or_default();
+                }
+                seen.insert(pid);
             } else if fs::read_to_string(entry(pid, "comm")).is_ok_and(|name| name.trim() == AGENT) {
                 self.agent = self.agent.max(number(pid, "status", "VmHWM:").unwrap_or_default());
             }
         }
         self.program = self.program.max(sum);
+        self.seen = seen;
     }
 
     /// The larger of each.
-    pub(crate) fn with(self, other: Self) -> Self {
-        Self { program: self.program.max(other.program), agent: self.agent.max(other.agent) }
+    pub(crate) fn with(self, other: &Self) -> Self {
+        let (program, agent) = (self.program.max(other.program), self.agent.max(other.agent));
+        Self { program, agent, ..Self::default() }
     }
 }
 
@@ -100,6 +109,8 @@ mod tests {
     #[test]
     fn this_process_has_a_size() {
         let mut peak = Peak::default();
+        peak.look(std::process::id());
+        assert_eq!(peak.program, 0);
         peak.look(std::process::id());
         assert!((1 << 20..1 << 32).contains(&peak.program), "{peak:?}");
         assert_eq!(peak.agent, 0);

@@ -108,12 +108,12 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
         stage.end(run.as_ref().err());
         let (speed, seen) = run?;
         runs.push(speed);
-        peak = peak.with(seen);
+        peak = peak.with(&seen);
     }
     let mut figures = vec![up_figure(ups)];
     figures.extend(run_figures(&runs));
     figures.push(rate_figure(&rates));
-    figures.extend(size_figures(peak));
+    figures.extend(size_figures(&peak));
     Ok(Benchmark {
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
         processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -199,7 +199,9 @@ async fn watched(mut child: Child) -> io::Result<(String, Peak)> {
     loop {
         tokio::select! {
             said = &mut listen => return said.map(|said| (said, peak)),
-            _ = ticks.tick() => peak = tokio::task::spawn_blocking(move || { peak.look(root); peak }).await?,
+            _ = ticks.tick() => {
+                peak = tokio::task::spawn_blocking(move || { peak.look(root); peak }).await?;
+            }
         }
     }
 }
@@ -274,7 +276,7 @@ fn rate_figure(rates: &[Rate]) -> Figure {
     }
 }
 
-fn size_figures(peak: Peak) -> [Figure; 3] {
+fn size_figures(peak: &Peak) -> [Figure; 3] {
     let figure = |name: &str, target, bytes: u64, note: &str| Figure {
         name: name.into(),
         unit: Unit::Bytes,

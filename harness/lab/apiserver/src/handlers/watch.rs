@@ -154,20 +154,21 @@ impl Watch {
 
     fn tell(&mut self, event: &Event) {
         if let Some(namespace) = &self.call.target.namespace
-            && crate::json::namespace(&event.object) != namespace
+            && *event.namespace != **namespace
         {
             return;
         }
-        let before = event.previous.as_ref().is_some_and(|object| self.selector.matches(object));
-        let now = event.change != Change::Deleted && self.selector.matches(&event.object);
+        let (object, previous) = (event.object(), event.previous());
+        let before = previous.as_ref().is_some_and(|object| self.selector.matches(object));
+        let now = event.change != Change::Deleted && self.selector.matches(&object);
         let line = match (before, now) {
-            (true, true) => self.line("MODIFIED", &event.object, Some(event)),
-            (false, true) => self.line("ADDED", &event.object, Some(event)),
-            (true, false) if event.change == Change::Deleted => self.line("DELETED", &event.object, Some(event)),
+            (true, true) => self.line("MODIFIED", &object, Some(event)),
+            (false, true) => self.line("ADDED", &object, Some(event)),
+            (true, false) if event.change == Change::Deleted => self.line("DELETED", &object, Some(event)),
             (true, false) => {
                 // The object goes on but is no longer selected: its last selected state, at the present version.
-                let Some(previous) = &event.previous else { return };
-                let mut last = (**previous).clone();
+                let Some(previous) = previous else { return };
+                let mut last = (*previous).clone();
                 last["metadata"]["resourceVersion"] = event.version.to_string().into();
                 self.line("DELETED", &Arc::new(last), None)
             }

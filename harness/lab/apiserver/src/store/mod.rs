@@ -170,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn an_old_write_tells_what_it_told_when_it_was_new() {
+        let store = Store::default();
+        let pods: Arc<str> = "pods".into();
+        let object = |turn: usize| json!({"metadata": {"namespace": "a", "labels": {"turn": turn.to_string()}}});
+        let mut last = store.put(&pods, ("a", "x"), Expect::Absent, object(0)).unwrap();
+        let told = |events: Vec<Arc<Event>>| -> Vec<_> {
+            events.iter().map(|event| (event.object(), event.previous(), event.text().clone())).collect()
+        };
+        let mut new = Vec::new();
+        for turn in 1..200 {
+            last = store.put(&pods, ("a", "x"), Expect::Same(&last), object(turn)).unwrap();
+            new.extend(told(store.since("pods", turn.try_into().unwrap()).unwrap().1));
+        }
+        assert_eq!(told(store.since("pods", 1).unwrap().1), new);
+        assert_eq!(new[0].1.as_ref().unwrap()["metadata"]["labels"]["turn"], "0");
+    }
+
+    #[test]
     fn a_version_before_the_log_has_expired() {
         let store = Store::default();
         let pods: Arc<str> = "pods".into();

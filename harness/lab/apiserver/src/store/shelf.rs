@@ -1,7 +1,7 @@
 //! One kind's objects and the log of its latest writes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,9 +10,11 @@ use tokio::sync::watch;
 
 use super::Expired;
 
-/// Writes that a kind's log remembers at most. Each keeps one old version of an object alive (some KiB), and a watch that
-/// is further behind lists anew. Most of a busy server's memory is here.
+/// Writes that a kind's log remembers at most. A watch that is further behind lists anew.
 pub(super) const LOG_LENGTH: usize = 384;
+
+/// Of them, those that keep objects and not text.
+const RECENT: usize = 32;
 
 /// How long a kind's log remembers a write: as long as etcd does under Kubernetes.
 const LOG_AGE: Duration = Duration::from_secs(5 * 60);
@@ -26,23 +28,81 @@ pub(crate) enum Change {
 }
 
 /// One write.
+///
+/// A watch is seldom more than a few writes behind, so the latest writes keep their objects as they are in the store;
+/// older ones keep them as text, which is a fifth of that, and read it again for whoever comes late.
 pub(crate) struct Event {
     pub(crate) version: u64,
     pub(crate) change: Change,
-    /// The object after the write; for a deletion its last state.
-    pub(crate) object: Arc<Value>,
-    /// The object before the write.
-    pub(crate) previous: Option<Arc<Value>>,
-    /// `object` as JSON in the version it is stored in, written once for all watches.
+    /// The object's namespace, empty where it has none.
+    pub(crate) namespace: Box<str>,
+    states: RwLock<Option<States>>,
+    /// The object after the write as JSON in the version it is stored in, written once for all watches.
     text: OnceLock<Bytes>,
+    /// The same of the object before the write; only where `states` are gone.
+    previous: OnceLock<Bytes>,
     at: Instant,
 }
 
+/// An object around a write.
+#[derive(Clone)]
+struct States {
+    object: Arc<Value>,
+    previous: Option<Arc<Value>>,
+}
+
 impl Event {
+    fn new(version: u64, change: Change, object: Arc<Value>, previous: Option<Arc<Value>>) -> Self {
+        Self {
+            version,
+            change,
+            namespace: crate::json::namespace(&object).into(),
+            states: RwLock::new(Some(States { object, previous })),
+            text: OnceLock::new(),
+            previous: OnceLock::new(),
+            at: Instant::now(),
+        }
+    }
+
+    fn states(&self) -> Option<States> {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The object after the write; for a deletion its last state.
+    pub(crate) fn object(&self) -> Arc<Value> {
+        self.states().map_or_else(|| read(self.text()), |states| states.object)
+    }
+
+    /// The object before the write.
+    pub(crate) fn previous(&self) -> Option<Arc<Value>> {
+        match self.states() {
+            Some(states) => states.previous,
+            None => self.previous.get().map(read),
+        }
+    }
+
     /// `object` as JSON text.
     pub(crate) fn text(&self) -> &Bytes {
-        self.text.get_or_init(|| serde_json::to_vec(&*self.object).unwrap_or_default().into())
+        self.text.get_or_init(|| self.states().map(|states| text(&states.object)).unwrap_or_default())
     }
+
+    /// Keeps text only.
+    fn condense(&self) {
+        self.text();
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(previous) = states.take().and_then(|states| states.previous) {
+            self.previous.get_or_init(|| text(&previous));
+        }
+    }
+}
+
+fn text(object: &Value) -> Bytes {
+    serde_json::to_vec(object).unwrap_or_default().into()
+}
+
+/// What [`text`] wrote.
+fn read(text: &Bytes) -> Arc<Value> {
+    Arc::new(serde_json::from_slice(text).unwrap_or_default())
 }
 
 pub(super) struct Shelf {
@@ -87,24 +147,20 @@ impl Shelf {
     pub(super) fn put(&mut self, version: u64, at: (&str, &str), object: Arc<Value>) {
         let previous = self.objects.insert(key(at), object.clone());
         let change = if previous.is_some() { Change::Modified } else { Change::Added };
-        self.record(Event { version, change, object, previous, text: OnceLock::new(), at: Instant::now() });
+        self.record(Event::new(version, change, object, previous));
     }
 
     pub(super) fn remove(&mut self, version: u64, at: (&str, &str), last: Arc<Value>) {
         let previous = self.objects.remove(&key(at));
-        self.record(Event {
-            version,
-            change: Change::Deleted,
-            object: last,
-            previous,
-            text: OnceLock::new(),
-            at: Instant::now(),
-        });
+        self.record(Event::new(version, Change::Deleted, last, previous));
     }
 
     fn record(&mut self, event: Event) {
         let version = event.version;
         self.log.push_back(Arc::new(event));
+        if let Some(late) = self.log.len().checked_sub(RECENT + 1).and_then(|place| self.log.get(place)) {
+            late.condense();
+        }
         while let Some(oldest) = self.log.front()
             && (self.log.len() > LOG_LENGTH || oldest.at.elapsed() > LOG_AGE)
         {
