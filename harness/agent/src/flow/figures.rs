@@ -41,6 +41,7 @@ pub(super) struct Figures {
     sent_at_last_reply: u64,
     gaps: Vec<Gap>,
     gap_count: u64,
+    longest_us: u64,
     /// When the last frames were sent, microseconds from the start, cut to 32 bits; 0: it has its reply.
     sendings: Vec<u32>,
     rtts: Vec<u32>,
@@ -70,6 +71,7 @@ impl Figures {
             sent_at_last_reply: 0,
             gaps: Vec::new(),
             gap_count: 0,
+            longest_us: 0,
             sendings: alloc::vec![0; REMEMBERED],
             rtts: alloc::vec![0; CLASSES],
             fastest: u32::MAX,
@@ -124,6 +126,7 @@ impl Figures {
     fn count_gap(&mut self, now: Moment) {
         let Some(last) = self.last_reply else { return };
         let took_us = now.monotonic.saturating_sub(last.monotonic);
+        self.longest_us = self.longest_us.max(took_us);
         if took_us <= self.gap_over_us {
             return;
         }
@@ -184,6 +187,7 @@ impl Figures {
             gap_over_us: self.gap_over_us,
             gap_count: self.gap_count,
             gaps: self.gaps.clone(),
+            longest_us: self.longest_us,
             rtt: self.round_trips(),
             ..FlowReport::default()
         }
@@ -251,6 +255,7 @@ mod tests {
         let report = figures.report(now + 1_400);
         assert_eq!((report.sent, report.received, report.lost, report.duplicated), (300, 300, 0, 0));
         assert_eq!((report.gap_over_us, report.gap_count, report.since_last_reply_us), (35_000, 1, 1_000));
+        assert_eq!(report.longest_us, report.gaps[0].took_us);
         let gap = report.gaps[0];
         assert_eq!((gap.took_us, gap.sent, gap.started_us), (504_600, 101, 1_000_000_000 + 1_500_400));
         let rtt = report.rtt.expect("times");
