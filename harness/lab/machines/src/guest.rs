@@ -46,7 +46,11 @@ mod tests {
 
     #[test]
     fn the_image_is_known_by_its_repository() {
-        for name in ["udn-conformance.local/guest", "udn-conformance.local/guest:latest", "udn-conformance.local/guest@sha256:0"] {
+        for name in [
+            "udn-conformance.local/guest",
+            "udn-conformance.local/guest:latest",
+            "udn-conformance.local/guest@sha256:0",
+        ] {
             assert!(Image::is(name), "{name}");
         }
         assert!(!Image::is("quay.io/guest:latest"));

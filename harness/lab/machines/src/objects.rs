@@ -58,6 +58,9 @@ pub(crate) async fn finalize<K>(client: &Client, object: &K, finalizer: &str, ke
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
 {
+    if keep && object.finalizers().iter().any(|one| one == finalizer) {
+        return Ok(());
+    }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let api = Api::<K>::namespaced(client.clone(), &namespace);
     let action = || format!("change the finalizers of {} {namespace}/{name}", K::kind(&()));
@@ -74,7 +77,8 @@ where
     } else {
         finalizers.retain(|one| one != finalizer);
     }
-    let metadata = json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
+    let metadata =
+        json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
     let patch = Patch::Merge(json!({"metadata": metadata}));
     match api.patch_metadata(&name, &PatchParams::default(), &patch).await {
         Ok(_) => Ok(()),

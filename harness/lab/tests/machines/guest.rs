@@ -24,9 +24,8 @@ pub(crate) struct Console {
 impl Console {
     /// Opens the console of an instance.
     pub(crate) async fn open(client: &Client, namespace: &str, name: &str) -> Self {
-        let path = format!(
-            "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{name}/console"
-        );
+        let path =
+            format!("/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{name}/console");
         let request = http::Request::get(path)
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")

@@ -181,7 +181,8 @@ impl World {
         let parameters = AttachParams::default().stdin(true).stderr(false);
         let mut process = pods.exec("client", ["nc", address, "7007"], &parameters).await.unwrap();
         let (stdin, stdout) = (process.stdin().unwrap(), process.stdout().unwrap());
-        let mut connection = Connection { to: Box::pin(stdin), from: BufReader::new(Box::pin(stdout)), _process: process };
+        let mut connection =
+            Connection { to: Box::pin(stdin), from: BufReader::new(Box::pin(stdout)), _process: process };
         let banner = connection.line().await;
         assert!(banner.contains("guest"), "{banner}");
         connection

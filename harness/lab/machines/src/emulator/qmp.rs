@@ -99,8 +99,7 @@ impl Qmp {
 
     /// Switches migration capabilities on or off.
     pub(crate) async fn capabilities(&self, states: &[(&str, bool)]) -> Result<(), Error> {
-        let all: Vec<Value> =
-            states.iter().map(|(name, state)| json!({"capability": name, "state": state})).collect();
+        let all: Vec<Value> = states.iter().map(|(name, state)| json!({"capability": name, "state": state})).collect();
         self.run("migrate-set-capabilities", json!({"capabilities": all})).await.map(drop)
     }
 
@@ -216,7 +215,10 @@ mod tests {
         let emulator = async {
             let mut line = String::new();
             reader.read_line(&mut line).await.unwrap();
-            writer.write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n").await.unwrap();
+            writer
+                .write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n")
+                .await
+                .unwrap();
         };
         let (refused, ()) = tokio::join!(qmp.run("nothing", json!({})), emulator);
         assert!(refused.unwrap_err().to_string().contains("no such thing"));

@@ -109,6 +109,9 @@ pub fn ensure(cache: &Path, progress: &dyn Fn(Progress)) -> Result<Packages, Err
     }
 }
 
+/// What is noted beside a tree, from the names of the files and the origin; refuses what is too old.
+type Facts<'a> = dyn Fn(&[Download], String) -> Result<Value, Error> + 'a;
+
 /// What a tree is made of.
 pub(super) struct Recipe<'a> {
     /// Part of the tree's name: what it is for.
@@ -117,8 +120,8 @@ pub(super) struct Recipe<'a> {
     pub(super) wanted: &'a [&'a str],
     /// Why the host's own are not taken, for errors.
     pub(super) reason: &'a str,
-    /// What is noted beside the tree, from the names of the files and the origin; refuses what is too old.
-    pub(super) facts: &'a dyn Fn(&[Download], String) -> Result<Value, Error>,
+    /// What is noted beside the tree.
+    pub(super) facts: &'a Facts<'a>,
 }
 
 /// The folder of a finished tree, fetched now unless it is there.
