@@ -55,6 +55,15 @@ fn moves() -> Result<(), Failed> {
         console.hello(Duration::from_secs(10)).await;
         let address = first["interfaces"][0]["ipAddress"].as_str().unwrap().to_owned();
         assert_eq!(first["interfaces"][0]["podInterfaceName"], "ovn-udn1");
+        // Whoever comes last has it.
+        let mut first_client = world.console("db").await;
+        let mut console = {
+            drop(console);
+            first_client.hello(Duration::from_secs(10)).await;
+            world.console("db").await
+        };
+        console.hello(Duration::from_secs(10)).await;
+        assert!(first_client.is_over().await, "the first client was not told that another one came");
         let facts = console.configured(&address).await;
         assert!(facts.contains(&address), "the guest has not got {address} by DHCP: {facts}");
         console.listen(7007).await;
@@ -116,6 +125,12 @@ fn faults() -> Result<(), Failed> {
             let migration = world.migrated(fault).await;
             assert_eq!(migration["status"]["phase"], "Succeeded", "{fault}: {migration:#}");
         }
+        // Without another node the guest stays, and the migration says why it waits, until it is called off.
+        world.cordon(true).await;
+        world.migrate("nowhere", "db", json!({})).await;
+        world.waiting("nowhere", "unschedulable").await;
+        world.call_off("nowhere").await;
+        world.cordon(false).await;
         // The guest is lost, and comes to life again: its machine shall always run.
         world.migrate("source-killed", "db", json!({"lab.udn-conformance.io/fail": "source-killed"})).await;
         assert_eq!(world.migrated("source-killed").await["status"]["phase"], "Failed");
@@ -149,6 +164,7 @@ fn strategies() -> Result<(), Failed> {
         world.machine_from("other", "Always", "96Mi", "quay.io/fedora").await;
         world.failed("greedy", "Insufficient memory").await;
         world.failed("other", "udn-conformance.local/guest").await;
+        world.delete_namespace().await;
     })
 }
 

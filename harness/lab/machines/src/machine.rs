@@ -136,11 +136,8 @@ async fn reconcile(
             }
         }
         Some(instance) if !wanted => delete(context, instance).await?,
-        Some(instance) => {
-            if instance.phase() == InstancePhase::Running {
-                failures.forget(&uid);
-            }
-        }
+        Some(instance) if instance.phase() == InstancePhase::Running => failures.forget(&uid),
+        Some(_) => {}
         None if wanted => {
             waiting = failures.pause(&uid).is_some();
             if !waiting {

@@ -63,6 +63,12 @@ impl Console {
         }
     }
 
+    /// Whether the console ends, as it does when another client comes.
+    pub(crate) async fn is_over(&mut self) -> bool {
+        let end = async { while self.line().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), end).await.is_ok()
+    }
+
     /// Greets until the guest answers.
     pub(crate) async fn hello(&mut self, deadline: Duration) -> Value {
         let end = tokio::time::Instant::now() + deadline;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{AttachParams, DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{AttachParams, DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{DynamicObject, GroupVersionKind};
@@ -136,6 +136,38 @@ impl World {
     pub(crate) async fn migrated(&self, name: &str) -> Value {
         let over = |one: &Value| one["status"]["phase"] == "Succeeded" || one["status"]["phase"] == "Failed";
         self.wait(self.api("kubevirt.io", "VirtualMachineInstanceMigration"), name, "over", over).await
+    }
+
+    /// Waits until a migration says these words, and is not over.
+    pub(crate) async fn waiting(&self, name: &str, words: &str) {
+        let api = self.api("kubevirt.io", "VirtualMachineInstanceMigration");
+        let one = self.wait(api, name, words, |one| one["status"].to_string().contains(words)).await;
+        assert_eq!(one["status"]["phase"], "Scheduling", "{one:#}");
+    }
+
+    /// Deletes a migration, and waits until it is gone.
+    pub(crate) async fn call_off(&self, name: &str) {
+        let api = self.api("kubevirt.io", "VirtualMachineInstanceMigration");
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+        let gone = await_condition(api, name, |object: Option<&DynamicObject>| object.is_none());
+        tokio::time::timeout(DEADLINE, gone).await.unwrap().unwrap();
+    }
+
+    /// Lets nodes take pods, or not.
+    pub(crate) async fn cordon(&self, cordoned: bool) {
+        let nodes = Api::<Node>::all(self.client.clone());
+        for name in ["ovn-worker", "ovn-worker2"] {
+            let patch = Patch::Merge(json!({"spec": {"unschedulable": cordoned}}));
+            nodes.patch(name, &PatchParams::default(), &patch).await.unwrap();
+        }
+    }
+
+    /// Deletes the namespace with all that is in it.
+    pub(crate) async fn delete_namespace(&self) {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
+        let gone = await_condition(namespaces, NAMESPACE, |object: Option<&Namespace>| object.is_none());
+        tokio::time::timeout(DEADLINE, gone).await.expect("the namespace stays").unwrap();
     }
 
     /// The phase of a pod, once it is over.
