@@ -6,9 +6,11 @@
 //! `UDN_PACKETS_ONLY=vms` leaves everything else out.
 //! `UDN_PACKETS_PAUSE=1` keeps the lab up after the tests until its standard input ends, for a look around.
 
+mod claims;
 mod cluster;
 mod frames;
 mod guest;
+mod machine;
 mod policies;
 mod probe;
 mod scenarios;

@@ -4,32 +4,31 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use udn_api::IpamClaim;
 use udn_lab_sys::netns::Netns;
 use udn_lab_sys::ovsdb::Client;
 use udn_lab_sys::pod::Sandbox;
 use udn_lab_sys::site::Site;
 
+use crate::claims;
 use crate::cluster::{Attached, Cluster, eventually};
 use crate::frames::{
     Advertisement, Offer, Wire, advertised, discover, gratuitous, options, router_solicitation, solicit,
 };
-use crate::guest::{Guest, INTERFACE};
+use crate::guest::INTERFACE;
+use crate::machine::{Machine, Stream, annotate, phase};
 
 const UDN: &str = "UserDefinedNetwork";
-const NODES: [&str; 3] = ["ovn-control-plane", "ovn-worker", "ovn-worker2"];
-const NETWORK: &str = "vms_vms-network";
+pub(crate) const NODES: [&str; 3] = ["ovn-control-plane", "ovn-worker", "ovn-worker2"];
 const ECHO: u16 = 7007;
 const READY: &str = "kubevirt.io/migration-target-ready-timestamp";
 const FAULTS: &str = "udn-conformance.io/lab-network-faults";
@@ -49,114 +48,21 @@ pub(crate) async fn run(cluster: &Cluster, site: &Site) -> Result<()> {
     let mut machine = Machine::new(cluster, "db").await?;
     answered(&machine)?;
     configured(&machine).await?;
-    let client = cluster.pod("vms", "client", NODES[0], json!({})).await?;
+    let client = cluster.create_labelled("vms", "client", NODES[0], json!({"role": "client"}), json!({})).await?;
+    let client = cluster.attach(client).await?;
+    let stranger = shielded(cluster, &machine).await.context("a policy")?;
     hand_over(cluster, site, &mut machine, &client).await.context("hand-over")?;
+    let answered = stranger.answered.load(Ordering::Relaxed);
+    ensure!(answered == 0, "a policy let a stranger through {answered} times while the machine moved");
+    drop(stranger);
     failed(cluster, site, &mut machine, &client).await.context("failed migration")?;
     silent(cluster, &mut machine).await.context("faults")?;
-    conflicts(cluster).await.context("conflicts")?;
-    kept(cluster, machine).await.context("addresses kept by a claim")
-}
-
-/// A virtual machine, the pods that run it last first.
-struct Machine {
-    name: &'static str,
-    guest: Guest,
-    mac: [u8; 6],
-    addresses: Vec<IpNet>,
-    gateways: Vec<IpAddr>,
-    pods: Vec<Sandbox>,
-    made: usize,
-}
-
-fn claims(cluster: &Cluster) -> Api<IpamClaim> {
-    Api::namespaced(cluster.client.clone(), "vms")
-}
-
-async fn claim(cluster: &Cluster, vm: &str) -> Result<()> {
-    let claim = json!({"apiVersion": "k8s.cni.cncf.io/v1alpha1", "kind": "IPAMClaim",
-        "metadata": {"name": format!("{vm}.default")}, "spec": {"network": NETWORK, "interface": "ovn-udn1"}});
-    claims(cluster).create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
-    Ok(())
-}
-
-async fn launcher(cluster: &Cluster, vm: &str, pod: &str, node: &str, request: Value) -> Result<Sandbox> {
-    let labels = json!({"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": vm, "app": vm});
-    let mut annotations = json!({"k8s.ovn.org/primary-udn-ipamclaim": format!("{vm}.default")});
-    if !request.is_null() {
-        annotations["v1.multus-cni.io/default-network"] = json!([request]).to_string().into();
-    }
-    cluster.create_labelled("vms", pod, node, labels, annotations).await
-}
-
-/// What the annotation says of the pod's place on the network.
-async fn entry(cluster: &Cluster, pod: &str) -> Result<Value> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), "vms");
-    let pod = api.get(pod).await?;
-    let text = pod.annotations().get("k8s.ovn.org/pod-networks").context("no pod-networks")?;
-    let all: Value = serde_json::from_str(text)?;
-    Ok(all["vms/vms-network"].clone())
-}
-
-fn parsed<T: std::str::FromStr>(list: &Value) -> Vec<T> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).filter_map(|text| text.parse().ok()).collect()
-}
-
-impl Machine {
-    async fn new(cluster: &Cluster, name: &'static str) -> Result<Self> {
-        claim(cluster, name).await?;
-        let sandbox = launcher(cluster, name, &format!("virt-launcher-{name}-0"), NODES[1], Value::Null).await?;
-        let started = Instant::now();
-        cluster.attach_silent(&sandbox).await?;
-        println!("a launcher was attached in {} ms", started.elapsed().as_millis());
-        let entry = entry(cluster, &sandbox.pod).await?;
-        let mac: Vec<u8> = entry["mac_address"]
-            .as_str()
-            .unwrap_or_default()
-            .split(':')
-            .filter_map(|it| u8::from_str_radix(it, 16).ok())
-            .collect();
-        let mac: [u8; 6] = mac.try_into().ok().context("no MAC")?;
-        let mut guest = Guest::new(name, mac).await?;
-        unconfigured(&sandbox.netns, mac)?;
-        guest.prepare(&sandbox).await?;
-        guest.run_in(&sandbox.pod).await?;
-        let (addresses, gateways) = (parsed(&entry["ip_addresses"]), parsed(&entry["gateway_ips"]));
-        Ok(Self { name, guest, mac, addresses, gateways, pods: vec![sandbox], made: 1 })
-    }
-
-    /// A migration's target, as far as it is before the guest runs there.
-    async fn target(&mut self, cluster: &Cluster, node: &str) -> Result<Sandbox> {
-        let name = format!("virt-launcher-{}-{}", self.name, self.made);
-        self.made += 1;
-        let sandbox = launcher(cluster, self.name, &name, node, Value::Null).await?;
-        cluster.attach_silent(&sandbox).await?;
-        self.guest.prepare(&sandbox).await?;
-        Ok(sandbox)
-    }
-
-    fn address(&self, ipv6: bool) -> IpAddr {
-        self.addresses.iter().map(IpNet::addr).find(|it| it.is_ipv6() == ipv6).unwrap_or(IpAddr::from([0; 4]))
-    }
-
-    fn node(&self) -> &str {
-        self.pods.first().map_or("", |pod| pod.node.as_str())
-    }
-}
-
-async fn annotate(cluster: &Cluster, pod: &str, annotations: Value) -> Result<()> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), "vms");
-    api.patch(pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": annotations}}))).await?;
-    Ok(())
-}
-
-async fn phase(cluster: &Cluster, pod: &str, phase: &str) -> Result<()> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), "vms");
-    api.patch_status(pod, &PatchParams::default(), &Patch::Merge(json!({"status": {"phase": phase}}))).await?;
-    Ok(())
+    claims::conflicts(cluster).await.context("conflicts")?;
+    claims::kept(cluster, machine).await.context("addresses kept by a claim")
 }
 
 /// The launcher has the interface, and nothing on it.
-fn unconfigured(netns: &Netns, mac: [u8; 6]) -> Result<()> {
+pub(crate) fn unconfigured(netns: &Netns, mac: [u8; 6]) -> Result<()> {
     let (link, v6, routes) = netns.run(|| -> std::io::Result<_> {
         // /sys is that of another namespace; /proc is this one's.
         let v6 = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
@@ -236,69 +142,37 @@ async fn configured(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Datagrams there and back, all the time.
-struct Stream {
-    end: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    answered: Arc<AtomicU64>,
-    /// When the last answer came, in microseconds since `begun`.
-    last: Arc<AtomicU64>,
-    begun: Instant,
+/// From here on only clients reach the machine; a stranger who did keeps trying.
+async fn shielded(cluster: &Cluster, machine: &Machine) -> Result<Stream> {
+    let stranger = cluster.pod("vms", "stranger", NODES[2], json!({})).await?;
+    let to = SocketAddr::new(machine.address(false), ECHO);
+    Stream::start(&stranger.sandbox.netns, to)?.next().await.context("without policy")?;
+    let api: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), "vms");
+    let policy = json!({"metadata": {"name": "clients"}, "spec": {"podSelector": {"matchLabels": {"app": machine.name}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "client"}}}]}]}});
+    api.create(&PostParams::default(), &serde_json::from_value(policy)?).await?;
+    eventually("the policy to be enforced", async || {
+        let stream = Stream::start(&stranger.sandbox.netns, to)?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(stream.answered.load(Ordering::Relaxed) == 0)
+    })
+    .await?;
+    Stream::start(&stranger.sandbox.netns, to)
 }
 
-impl Stream {
-    fn start(netns: &Netns, to: SocketAddr) -> Result<Self> {
-        let socket = netns.run(|| UdpSocket::bind(if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }))??;
-        socket.connect(to)?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let stream = Self {
-            end: Arc::default(),
-            sent: Arc::default(),
-            answered: Arc::default(),
-            last: Arc::default(),
-            begun: Instant::now(),
-        };
-        let (sender, end, sent) = (socket.try_clone()?, stream.end.clone(), stream.sent.clone());
-        std::thread::spawn(move || {
-            while !end.load(Ordering::Relaxed) {
-                let _ = sender.send(&sent.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        });
-        let (end, answered, last, begun) =
-            (stream.end.clone(), stream.answered.clone(), stream.last.clone(), stream.begun);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while !end.load(Ordering::Relaxed) {
-                if socket.recv(&mut buffer).is_ok() {
-                    answered.fetch_add(1, Ordering::Relaxed);
-                    last.store(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
-            }
-        });
-        Ok(stream)
-    }
-
-    /// Waits for an answer that comes after this call; how long it took.
-    async fn next(&self) -> Result<Duration> {
-        let now = self.begun.elapsed();
-        let wait = async {
-            loop {
-                let last = Duration::from_micros(self.last.load(Ordering::Relaxed));
-                if last > now {
-                    return last - now;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.context("no datagram came back within 10 s")
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-    }
+/// The groups by which policies know the port of a pod.
+async fn groups(site: &Site, pod: &str) -> Result<BTreeSet<String>> {
+    let mut northbound = Client::connect(&site.ovn.northbound(), Duration::from_secs(5)).await?;
+    let name = format!("vms.vms-network_vms_{pod}");
+    let operations = [
+        json!({"op": "select", "table": "Logical_Switch_Port", "where": [["name", "==", name]], "columns": ["_uuid"]}),
+        json!({"op": "select", "table": "Port_Group", "where": [], "columns": ["name", "ports"]}),
+    ];
+    let found = northbound.transact("OVN_Northbound", &operations).await?;
+    let uuid = found[0]["rows"][0]["_uuid"][1].as_str().with_context(|| format!("no port of {pod}"))?;
+    let groups =
+        found[1]["rows"].as_array().into_iter().flatten().filter(|group| group["ports"].to_string().contains(uuid));
+    Ok(groups.filter_map(|group| group["name"].as_str().map(str::to_owned)).collect())
 }
 
 /// The port of a pod in OVN: whether it is enabled, and its addresses.
@@ -376,6 +250,8 @@ async fn hand_over(cluster: &Cluster, site: &Site, machine: &mut Machine, client
             "the target's port is open before the guest is there"
         );
         ensure!(port(site, &source).await? == (true, true), "the source's port is closed before");
+        let groups = (groups(site, &source).await?, groups(site, &target.pod).await?);
+        ensure!(!groups.0.is_empty() && groups.0 == groups.1, "policies know the ports by {groups:?}");
         slices(cluster, machine, &[&machine.pods[0], &target]).await?;
         mirrored(cluster, machine, &source).await?;
         echo(number)?;
@@ -508,83 +384,5 @@ async fn silent(cluster: &Cluster, machine: &mut Machine) -> Result<()> {
     ensure!(announced(&wire).is_err(), "the gateway was announced although it must not be");
     fault(Value::Null).await?;
     println!("ok   faults of a node are seen");
-    Ok(())
-}
-
-async fn condition(cluster: &Cluster, vm: &str, reason: &str, words: &str) -> Result<()> {
-    let mut last = None;
-    eventually(&format!("the claim of {vm} to say {reason}"), async || {
-        last = claims(cluster).get(&format!("{vm}.default")).await?.status;
-        let conditions = last.iter().flat_map(|status| &status.conditions);
-        Ok(conditions
-            .filter(|it| it.type_ == "IPsAllocated")
-            .any(|it| it.reason == reason && it.message.contains(words)))
-    })
-    .await
-    .with_context(|| format!("its status was {last:?}"))
-}
-
-/// Requests that cannot be met are conditions of claims, and pods that wait.
-async fn conflicts(cluster: &Cluster) -> Result<()> {
-    let element =
-        |ips: &[&str], mac: &str| json!({"name": "default", "namespace": "ovn-kubernetes", "ips": ips, "mac": mac});
-    let taken = ["10.55.7.7/16", "fd55::77/64"];
-    claim(cluster, "one").await?;
-    let one = launcher(cluster, "one", "virt-launcher-one", NODES[1], element(&taken, "02:03:04:05:06:07")).await?;
-    cluster.attach_silent(&one).await?;
-    condition(cluster, "one", "SuccessfulAllocation", "IP addresses successfully allocated").await?;
-    let status = claims(cluster).get("one.default").await?.status.context("no status")?;
-    ensure!(status.ips == taken && status.owner_pod.as_ref().is_some_and(|it| it.name == one.pod), "{status:?}");
-    let cases = [
-        ("two", element(&taken, "02:03:04:05:06:08"), "IPAddressConflict", "provided IP is already allocated"),
-        (
-            "three",
-            element(&["10.55.7.8/16", "fd55::78/64"], "02:03:04:05:06:07"),
-            "MACAddressConflict",
-            "MAC address already in use",
-        ),
-        (
-            "four",
-            element(&["10.55.7.9/16"], "02:03:04:05:06:09"),
-            "InternalError",
-            "requested IPs family types must match network's IP family configuration",
-        ),
-    ];
-    for (vm, request, reason, words) in cases {
-        claim(cluster, vm).await?;
-        launcher(cluster, vm, &format!("virt-launcher-{vm}"), NODES[2], request).await?;
-        condition(cluster, vm, reason, words).await?;
-        cluster.event("vms", "ErrorAllocatingPod", words).await?;
-        let status = claims(cluster).get(&format!("{vm}.default")).await?.status.context("no status")?;
-        ensure!(status.ips.is_empty(), "{status:?}");
-    }
-    // Both wait for what the first has: the MAC goes with its pod, the addresses with its claim.
-    cluster.delete_pod(&one).await?;
-    condition(cluster, "three", "SuccessfulAllocation", "").await?;
-    condition(cluster, "two", "IPAddressConflict", "").await?;
-    claims(cluster).delete("one.default", &DeleteParams::default()).await?;
-    condition(cluster, "two", "SuccessfulAllocation", "").await?;
-    println!("ok   conflicts are conditions, and end with what they are about");
-    Ok(())
-}
-
-/// The machine is stopped and started: it has its addresses again, and nobody else got them.
-async fn kept(cluster: &Cluster, machine: Machine) -> Result<()> {
-    let claimed = claims(cluster).get("db.default").await?.status.context("no status")?.ips;
-    let had: Vec<String> = machine.addresses.iter().map(ToString::to_string).collect();
-    ensure!(claimed == had, "{claimed:?} instead of {had:?}");
-    for pod in &machine.pods {
-        cluster.delete_pod(pod).await?;
-    }
-    let other = cluster.pod("vms", "passer-by", NODES[1], json!({})).await?;
-    ensure!(
-        other.own_addresses().iter().all(|it| !had.iter().any(|kept| kept.starts_with(&format!("{it}/")))),
-        "given away"
-    );
-    let again = launcher(cluster, machine.name, "virt-launcher-db-again", NODES[2], Value::Null).await?;
-    cluster.attach_silent(&again).await?;
-    let entry = entry(cluster, &again.pod).await?;
-    ensure!(parsed::<String>(&entry["ip_addresses"]) == had, "{entry}");
-    println!("ok   a claim keeps its addresses without a pod");
     Ok(())
 }
