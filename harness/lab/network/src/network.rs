@@ -117,7 +117,12 @@ impl Network {
             let exposures = self.shared.controller.exposures.subscribe();
             tasks.spawn(flows::keep(side.clone(), self.shared.site.tools.clone(), exposures));
             let announcements = self.shared.controller.announcements.subscribe();
-            tasks.spawn(announce::keep(side.clone(), self.shared.sync.clone(), announcements));
+            tasks.spawn(announce::keep(
+                side.clone(),
+                self.shared.site.tools.clone(),
+                self.shared.sync.clone(),
+                announcements,
+            ));
             let exposures = self.shared.controller.exposures.subscribe();
             tasks.spawn(management::keep(side.clone(), exposures));
             tasks

@@ -47,10 +47,7 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 ///
 /// The youngest pod whose guest has come to run there is the one; if there is none, no migration has got that far, and it is
 /// the eldest. So a target that fails before leaves everything as it was, and one that fails afterwards gives it back.
-pub(crate) fn standings<'a>(
-    pods: &'a [std::sync::Arc<Pod>],
-    decision: impl Fn(&Pod) -> u64,
-) -> Vec<(&'a Pod, Standing)> {
+pub(crate) fn standings(pods: &[std::sync::Arc<Pod>], decision: impl Fn(&Pod) -> u64) -> Vec<(&Pod, Standing)> {
     let mut living: Vec<&Pod> = pods.iter().map(AsRef::as_ref).filter(|pod| takes_part(pod)).collect();
     living.sort_by_key(|pod| {
         let created = pod.creation_timestamp().map(|time| time.0);
@@ -106,7 +103,7 @@ mod tests {
     fn the_target_waits_until_the_guest_runs_there() {
         use Standing::{Active, Left, Waiting};
         let source = pod("source", 1, false, "Running");
-        expect(&[source.clone()], &[("source", Active)]);
+        expect(std::slice::from_ref(&source), &[("source", Active)]);
         expect(&[pod("target", 2, false, "Pending"), source.clone()], &[("source", Active), ("target", Waiting)]);
         expect(&[pod("target", 2, true, "Running"), source], &[("source", Left), ("target", Active)]);
     }

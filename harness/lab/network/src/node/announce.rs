@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 use tokio::sync::broadcast;
+use udn_lab_sys::site::Tools;
 
 use super::NodeSide;
-use super::management;
 use super::raw;
 use super::sync::Sync;
+use super::{flows, management};
 use crate::address::Mac;
 use crate::error::Error;
 use crate::layout::Layout;
@@ -65,11 +66,16 @@ impl Announcement {
 }
 
 /// Sends what is announced for a node, for ever.
-pub(crate) async fn keep(side: NodeSide, sync: Sync, mut announcements: broadcast::Receiver<Arc<Announcement>>) {
+pub(crate) async fn keep(
+    side: NodeSide,
+    tools: Tools,
+    sync: Sync,
+    mut announcements: broadcast::Receiver<Arc<Announcement>>,
+) {
     loop {
         match announcements.recv().await {
             Ok(announcement) if announcement.node == side.site.name => {
-                if let Err(error) = send(&side, &sync, &announcement).await {
+                if let Err(error) = send(&side, &tools, &sync, &announcement).await {
                     tracing::warn!(%error, node = announcement.node, "a virtual machine was not told its gateway");
                 }
             }
@@ -82,10 +88,11 @@ pub(crate) async fn keep(side: NodeSide, sync: Sync, mut announcements: broadcas
     }
 }
 
-async fn send(side: &NodeSide, sync: &Sync, announcement: &Announcement) -> Result<(), Error> {
+async fn send(side: &NodeSide, tools: &Tools, sync: &Sync, announcement: &Announcement) -> Result<(), Error> {
     management::ensure(side, &announcement.port).await?;
     // The guest's port has been enabled a moment ago: before its node knows, it would hear nothing.
     sync.all_chassis().await?;
+    flows::revalidated(tools, &side.site).await?;
     let index = side.links.index(&announcement.port.interface).await?;
     raw::transmit(&side.site.netns, index, &announcement.frames).map_err(|error| Error::Link {
         action: format!("announce gateways by {}", announcement.port.interface),
