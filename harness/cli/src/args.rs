@@ -23,6 +23,14 @@ Measured on labs of their own: the time of `lab up` with packages cached, open T
 of everything as `run` does it, the rounds of its matrices, and the memory of its processes meanwhile. A figure that
 misses its target changes no exit code: machines differ. Other work on the machine shows in every figure.";
 
+/// What `image --help` ends with.
+const IMAGE: &str = "\
+The image udn-conformance.local/guest:latest holds a kernel, an initramfs whose only program is the probe agent, and the
+agent. Fixtures with virtual machines boot it. The archive is an OCI image layout that Docker reads too:
+  docker load --input FILE
+  kind load image-archive FILE
+  skopeo copy oci-archive:FILE docker://registry.example/guest:latest";
+
 /// What selects cells.
 const FILTERS: &str = "\
 Filters:
@@ -66,6 +74,9 @@ pub(crate) enum Command {
     /// Keep a lab up between runs, for kubectl and for experiments; `run` uses it while it is up.
     #[command(subcommand)]
     Lab(Lab),
+    /// Write the image of the virtual machines, for clusters that cannot pull it.
+    #[command(after_help = IMAGE)]
+    Image(Image),
     /// Remove what runs left in a cluster.
     Cleanup(Cleanup),
 }
@@ -335,6 +346,17 @@ pub(crate) struct LabExec {
     /// The program and its arguments.
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `image`.
+#[derive(Args, Debug)]
+pub(crate) struct Image {
+    /// Where to write the archive.
+    #[arg(long, value_name = "FILE")]
+    pub archive: PathBuf,
+    /// The kernel: a folder that one Debian package linux-image-*-cloud-* is unpacked in (`dpkg -x`).
+    #[arg(long, value_name = "DIR")]
+    pub kernel_package: Option<PathBuf>,
 }
 
 /// `cleanup`.

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cleanup;
 pub(crate) mod explain;
+pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod list;
 pub(crate) mod run;

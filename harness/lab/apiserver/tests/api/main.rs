@@ -10,6 +10,7 @@ mod deletion;
 mod exec;
 mod kubectl;
 mod load;
+mod machines;
 mod policy;
 mod services;
 mod strategic;

@@ -245,6 +245,14 @@ async fn forget(tools: &Tools, node: &NodeSite, port: u32) -> Result<(), Error> 
     Ok(())
 }
 
+/// Waits until the datapath has let go of what it remembers of flows that have changed: a packet may still go where its
+/// like went before, for some time after the flows say otherwise.
+pub(crate) async fn revalidated(tools: &Tools, node: &NodeSite) -> Result<(), Error> {
+    let mut command = tools.command("ovs-appctl");
+    command.arg("revalidator/wait");
+    run("ovs-appctl", node, command, String::new()).await
+}
+
 /// Replaces br-ex's flows by `flows`, all at once; those that stay are not touched.
 pub(crate) async fn install(tools: &Tools, node: &NodeSite, flows: &[String]) -> Result<(), Error> {
     let mut command = tools.command("ovs-ofctl");
