@@ -172,6 +172,8 @@ pub struct NodeAddresses {
     /// Ports on which the harness listens there, whatever port a cell names: a host's ports are shared with others, so
     /// each run has its own.
     pub ports: BTreeMap<Transport, u16>,
+    /// The one of them over TCP that returns what it gets.
+    pub flow_port: Option<u16>,
     /// As [`PodAddresses::life`].
     pub life: Option<u64>,
 }

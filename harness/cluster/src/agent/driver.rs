@@ -94,6 +94,7 @@ struct Driver {
     pending: Pending,
     commands: mpsc::UnboundedReceiver<Command>,
     hello: watch::Sender<Option<Met>>,
+    last: watch::Sender<Option<Met>>,
     /// Since when there is no stream.
     lost: Option<Instant>,
 }
@@ -112,13 +113,14 @@ pub(super) async fn drive(
     link: Box<dyn Link>,
     session: u64,
     commands: mpsc::UnboundedReceiver<Command>,
-    hello: watch::Sender<Option<Met>>,
+    (hello, last): (watch::Sender<Option<Met>>, watch::Sender<Option<Met>>),
 ) {
     let mut driver = Driver {
         dialogue: Dialogue::new(session),
         pending: Pending::new(),
         commands,
         hello,
+        last,
         lost: Some(Instant::now()),
     };
     let mut pause = FIRST_PAUSE;
@@ -253,7 +255,9 @@ impl Driver {
     /// Takes note of who it is and what its clock says.
     fn met(&self, message: &Message) {
         if let Body::Hello(hello) = &message.body {
-            self.hello.send_replace(Some(Met { hello: hello.clone(), ahead_us: now_us() - clock(hello.now_us) }));
+            let met = Met { hello: hello.clone(), ahead_us: now_us() - clock(hello.now_us) };
+            self.last.send_replace(Some(met.clone()));
+            self.hello.send_replace(Some(met));
         }
     }
 

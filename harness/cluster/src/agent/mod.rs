@@ -68,6 +68,8 @@ impl From<Failure> for AgentError {
 pub struct Agent {
     commands: mpsc::UnboundedSender<Command>,
     hello: watch::Receiver<Option<Met>>,
+    /// As `hello`, and stays when the stream is lost.
+    last: watch::Receiver<Option<Met>>,
 }
 
 impl Agent {
@@ -75,8 +77,9 @@ impl Agent {
     pub fn start(link: impl Link + 'static, session: u64) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (teller, hello) = watch::channel(None);
-        tokio::spawn(driver::drive(Box::new(link), session, receiver, teller));
-        Self { commands, hello }
+        let (rememberer, last) = watch::channel(None);
+        tokio::spawn(driver::drive(Box::new(link), session, receiver, (teller, rememberer)));
+        Self { commands, hello, last }
     }
 
     /// Waits until the agent answers for the first time.
@@ -96,13 +99,19 @@ impl Agent {
     /// How much the harness' clock is ahead of the agent's, microseconds, as the last hello told; 0 while there is none.
     #[must_use]
     pub fn ahead_us(&self) -> i64 {
-        self.hello.borrow().as_ref().map_or(0, |met| met.ahead_us)
+        self.last.borrow().as_ref().map_or(0, |met| met.ahead_us)
     }
 
     /// Which life the agent lives, as far as it is attached to.
     #[must_use]
     pub fn life(&self) -> Option<u64> {
         self.hello.borrow().as_ref().map(|met| met.hello.boot)
+    }
+
+    /// Which life the agent lived when it was last attached to.
+    #[must_use]
+    pub fn last_life(&self) -> Option<u64> {
+        self.last.borrow().as_ref().map(|met| met.hello.boot)
     }
 
     /// Asks for something and waits for the answer.

@@ -185,16 +185,12 @@ impl Judged<'_> {
     pub(super) fn gateway_announced(&self, family: Family) -> Result<String, String> {
         let (_, entry) = self.primary()?;
         let gateways: Vec<IpAddr> = entry.gateways.iter().copied().filter(|ip| Family::of(*ip) == family).collect();
-        let (limit, about): (i64, Box<dyn Fn(&Announcement) -> bool>) = match family {
-            Family::V4 => (
-                GATEWAY_ARP_MS,
-                Box::new(move |said| {
-                    said.said == Said::Arp && said.address.is_some_and(|address| gateways.contains(&address))
-                }),
-            ),
-            Family::V6 => (GATEWAY_RA_MS, Box::new(|said| said.said == Said::RouterAdvertisement)),
+        let limit = if family == Family::V4 { GATEWAY_ARP_MS } else { GATEWAY_RA_MS };
+        let about = |said: &&Announcement| match family {
+            Family::V4 => said.said == Said::Arp && said.address.is_some_and(|address| gateways.contains(&address)),
+            Family::V6 => said.said == Said::RouterAdvertisement,
         };
-        let after = self.after_switch(self.view.heard.iter().filter(|said| about(said)))?;
+        let after = self.after_switch(self.view.heard.iter().filter(about))?;
         match after.first() {
             Some((ms, said)) if *ms <= limit => Ok(tell(*ms, said)),
             Some((ms, said)) => Err(format!("{}; it may take {limit} ms", tell(*ms, said))),

@@ -312,6 +312,8 @@ impl Maker<'_> {
         // What is forbidden from the first packet on is a promise of its own.
         let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
         match &self.phase.open_as {
+            // What a policy does to a VM has one name, whichever way it goes.
+            Some(promise) if promise.as_str() == "policy/vm" && rule.is_policy() => promise.clone(),
             _ if from_first_packet => RuleName::new("isolation/no-window"),
             Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
             _ => rule,
