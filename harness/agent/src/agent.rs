@@ -1,6 +1,6 @@
 //! The event loop: who gets which event, and which request is whose.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
@@ -9,9 +9,10 @@ use rustix::process::{Resource, Rlimit, getpid, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock::{monotonic_us, wall_us};
-use crate::control::{Control, Task};
+use crate::control::{Control, Task, console};
 use crate::facts;
 use crate::flow::Flows;
+use crate::guest::{Guest, Log};
 use crate::listen::Listeners;
 use crate::probe::Probes;
 use crate::protocol::{Body, Failure, Hello, Op, PROTOCOL, Request, WINDOW};
@@ -30,16 +31,20 @@ pub(crate) struct Agent {
     flows: Flows,
     listeners: Listeners,
     witness: Witness,
+    /// In a VM of its own: the configuration of its network.
+    guest: Option<Guest>,
     boot: u64,
     shut_down: bool,
 }
 
 impl Agent {
-    /// `socket` is the control socket: it listens and does not block.
-    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+    /// `socket` is the control socket: it listens and does not block. None where a console is served instead.
+    pub(crate) fn new(socket: Option<OwnedFd>) -> Result<Self, Errno> {
         let reactor = Reactor::new()?;
         let control = Control::new(socket);
-        reactor.watch(control.socket(), Token::new(Kind::Control, 0), Ready::IN)?;
+        if let Some(socket) = control.socket() {
+            reactor.watch(socket, Token::new(Kind::Control, 0), Ready::IN)?;
+        }
         let witness = Witness::new(&reactor);
         Ok(Self {
             reactor,
@@ -48,9 +53,39 @@ impl Agent {
             flows: Flows::new(),
             listeners: Listeners::new(),
             witness,
+            guest: None,
             boot: random(),
             shut_down: false,
         })
+    }
+
+    /// Serves a console as well.
+    pub(crate) fn serve_console(&mut self, device: OwnedFd) -> Result<(), Errno> {
+        self.control.serve_console(&self.reactor, device)
+    }
+
+    /// Configures the network of this VM as the network says, and serves its console as soon as that is there.
+    pub(crate) fn be_guest(&mut self, console: String, log: Log) -> Result<(), Errno> {
+        self.guest = Some(Guest::start(&self.reactor, console, log)?);
+        self.look_around();
+        Ok(())
+    }
+
+    /// A device of the VM may have appeared.
+    fn look_around(&mut self) {
+        let Some(guest) = &mut self.guest else { return };
+        guest.look_around(&mut self.reactor);
+        if !self.control.is_attached()
+            && let Ok(device) = console::open(guest.console())
+            && let Err(errno) = self.control.serve_console(&self.reactor, device)
+        {
+            guest.note("watch the console", errno);
+        }
+    }
+
+    /// Lets the last answers leave.
+    pub(crate) fn drain(&mut self) {
+        self.control.drain(&self.reactor);
     }
 
     /// Serves until told to shut down.
@@ -74,6 +109,11 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Due(token) if token.kind() == Kind::Flow => self.flows.due(&mut self.reactor, token.key()),
+            Event::Due(token) if token.kind() == Kind::Guest => {
+                if let Some(guest) = &mut self.guest {
+                    guest.due(&mut self.reactor, token.key());
+                }
+            }
             Event::Due(token) => self.probes.due(&mut self.reactor, token.key()),
             Event::Ready(token, ready) => match token.kind() {
                 Kind::Control => {
@@ -86,6 +126,10 @@ impl Agent {
                             Task::Forget => {
                                 self.probes.cancel_all(&mut self.reactor);
                                 self.flows.cancel_all(&mut self.reactor);
+                            }
+                            Task::Greet(id) => {
+                                let hello = self.hello();
+                                self.control.greet(id, hello);
                             }
                             Task::Do(request) => self.serve(request),
                         }
@@ -100,6 +144,14 @@ impl Agent {
                 Kind::Capture => self.witness.ready(token.key()),
                 Kind::Flow => self.flows.ready(&mut self.reactor, token.key()),
                 Kind::Mirror => self.listeners.mirror_ready(&self.reactor, token.key()),
+                Kind::Guest => {
+                    let appeared =
+                        self.guest.as_mut().is_some_and(|guest| guest.ready(&mut self.reactor, token.key()));
+                    if appeared {
+                        self.look_around();
+                    }
+                }
+                Kind::Herald => {}
             },
         }
     }
@@ -137,13 +189,16 @@ impl Agent {
                 Body::Done
             }
             Op::Arrivals { after } => Body::Arrivals(self.witness.tell(after)),
-            Op::Facts => facts::collect().map_or_else(Body::Failed, Body::Facts),
+            Op::Facts => facts::collect().map_or_else(Body::Failed, |mut facts| {
+                facts.guest = self.guest.as_ref().map(Guest::facts);
+                Body::Facts(facts)
+            }),
             Op::Shutdown => {
                 self.shut_down = true;
                 Body::Done
             }
-            // The first two never get here: the control stream keeps them.
-            Op::Attach { .. } | Op::Ack { .. } | Op::Ping => Body::Done,
+            // The first three never get here: the control stream keeps them.
+            Op::Greet | Op::Attach { .. } | Op::Ack { .. } | Op::Ping => Body::Done,
         };
         self.control.answer(request.id, body);
     }

@@ -10,6 +10,15 @@
 //!    has an unacknowledged answer to, so nothing is done twice.
 //! 4. From time to time the client sends [`Op::Ack`], which makes room in the agent.
 //!
+//! A console ([`Op::Greet`]) has no connection that begins and ends:
+//!
+//! 1. The client begins with a bare newline, which ends whatever half a line is there, and [`Op::Greet`]. The agent forgets
+//!    what it had not sent yet, ends its half line, and says [`Body::Hello`] under the request's id. Then as above.
+//! 2. Before the first [`Op::Greet`] the agent says nothing, and does nothing that it is told.
+//! 3. Lines that are not JSON (kernel messages, login prompts) are skipped by either side.
+//! 4. A `seq` that is not the next one tells the client that lines were lost: it greets and attaches again, and they are
+//!    replayed.
+//!
 //! A different [`Hello::boot`] than before means that the agent was started anew: its listeners and answers are gone.
 //! The last attachment wins; an older one is closed. A half-written last line is to be thrown away by either side.
 //!
@@ -18,11 +27,12 @@
 //! * [`Resolve`], [`Resolved`]: questions to DNS servers
 //! * [`Arrivals`], [`Arrival`]: the other side of an attempt
 //! * [`Flow`], [`FlowReport`], [`FlowResult`]: connections measured while something happens to their ends
-//! * [`Facts`]: interfaces, routes, neighbours, resolvers
+//! * [`Facts`]: interfaces, routes, neighbours, resolvers; [`Guest`]: what the network told a VM
 
 mod arrival;
 mod facts;
 mod flow;
+mod guest;
 mod probe;
 mod resolve;
 
@@ -38,6 +48,7 @@ pub use self::flow::{
     ECHO_SILENT_MS, ECHOES, FLOW_MAGIC, FLOW_PERIODS_US, FLOWS, Flow, FlowEnd, FlowReport, FlowResult, GAPS_KEPT, Gap,
     RoundTrips, TcpFigures,
 };
+pub use self::guest::{AdvertisedPrefix, Dhcpv4Lease, Dhcpv6Lease, Guest, ROUTERS_KEPT, RouterAdvertisement};
 pub use self::probe::{
     Banner, IcmpError, Identify, Listen, Open, Outcome, PAYLOAD_MAGIC, Probe, ProbeResult, RESEND_MS, Transport,
     Unreachable,
@@ -57,7 +68,8 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// One line from the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client, unique within its session, not 0. [`Op::Attach`] and [`Op::Ack`] are not answered and use 0.
+    /// Chosen by the client, unique within its session, not 0. [`Op::Attach`] and [`Op::Ack`] are not answered and use 0,
+    /// as [`Op::Greet`] may.
     pub id: u64,
     /// What to do.
     pub op: Op,
@@ -67,6 +79,10 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
+    /// A client is here: first line on a console, where nothing else tells. Answered at once by [`Body::Hello`] under this id
+    /// (0 will do); not numbered, not kept. What was under way to an earlier client of the console is replayed after
+    /// [`Op::Attach`] only.
+    Greet,
     /// First line of every attachment. Not answered.
     Attach {
         /// Chosen by the client once per run. Another session than the agent's last one drops that one's answers and
@@ -117,7 +133,7 @@ pub enum Op {
     },
     /// Interfaces, addresses, routes, neighbours, resolvers. Answered by [`Body::Facts`].
     Facts,
-    /// End the agent. Answered by [`Body::Done`].
+    /// End the agent. Answered by [`Body::Done`]. As process 1 of a VM it powers that off.
     Shutdown,
 }
 

@@ -119,3 +119,15 @@ pub(crate) fn tcp_figures(socket: impl AsFd) -> Result<TcpFigures, Errno> {
 
 /// `linux/if_packet.h`.
 const PACKET_STATISTICS: c_int = 6;
+
+/// Bytes written to a terminal that have not left; 0 for what is none.
+pub(crate) fn unsent(terminal: impl AsFd) -> Result<c_int, Errno> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes an `int` to `bytes`, or nothing.
+    let returned = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match check(returned as isize) {
+        Ok(_) => Ok(bytes),
+        Err(Errno::NOTTY | Errno::INVAL) => Ok(0),
+        Err(errno) => Err(errno),
+    }
+}
