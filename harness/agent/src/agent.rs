@@ -12,12 +12,14 @@ use crate::clock::{monotonic_us, wall_us};
 use crate::control::{Control, Task, console};
 use crate::facts;
 use crate::flow::Flows;
+use crate::flow::bulk::Bulks;
 use crate::guest::{Guest, Log};
 use crate::listen::Listeners;
 use crate::probe::Probes;
 use crate::protocol::{Body, Failure, Hello, Op, PROTOCOL, Request, WINDOW};
 use crate::reactor::{Event, Kind, Reactor, Ready, Token};
 use crate::witness::Witness;
+use crate::witness::announcements::AnnouncementLog;
 
 /// Open files that are not probes' sockets: flows, echoed connections ([`crate::protocol::FLOWS`] and
 /// [`crate::protocol::ECHOES`] at most), listeners, captures, the control stream, an accepted connection.
@@ -29,8 +31,10 @@ pub(crate) struct Agent {
     control: Control,
     probes: Probes,
     flows: Flows,
+    bulks: Bulks,
     listeners: Listeners,
     witness: Witness,
+    announcements: AnnouncementLog,
     /// In a VM of its own: the configuration of its network.
     guest: Option<Guest>,
     boot: u64,
@@ -51,8 +55,10 @@ impl Agent {
             control,
             probes: Probes::new(probe_limit()),
             flows: Flows::new(),
+            bulks: Bulks::new(),
             listeners: Listeners::new(),
             witness,
+            announcements: AnnouncementLog::new(),
             guest: None,
             boot: random(),
             shut_down: false,
@@ -97,7 +103,7 @@ impl Agent {
                 self.handle(event);
             }
             self.probes.start_some(&mut self.reactor);
-            let flows = self.flows.take_ended();
+            let flows = self.flows.take_ended().into_iter().chain(self.bulks.take_ended());
             for (id, result) in self.probes.take_ended().into_iter().chain(flows) {
                 self.control.answer(id, result);
             }
@@ -109,6 +115,7 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Due(token) if token.kind() == Kind::Flow => self.flows.due(&mut self.reactor, token.key()),
+            Event::Due(token) if token.kind() == Kind::Bulk => self.bulks.due(&mut self.reactor, token.key()),
             Event::Due(token) if token.kind() == Kind::Guest => {
                 if let Some(guest) = &mut self.guest {
                     guest.due(&mut self.reactor, token.key());
@@ -126,6 +133,7 @@ impl Agent {
                             Task::Forget => {
                                 self.probes.cancel_all(&mut self.reactor);
                                 self.flows.cancel_all(&mut self.reactor);
+                                self.bulks.cancel_all(&mut self.reactor);
                             }
                             Task::Greet(id) => {
                                 let hello = self.hello();
@@ -144,6 +152,7 @@ impl Agent {
                 Kind::Capture => self.witness.ready(token.key()),
                 Kind::Flow => self.flows.ready(&mut self.reactor, token.key()),
                 Kind::Mirror => self.listeners.mirror_ready(&self.reactor, token.key()),
+                Kind::Bulk => self.bulks.ready(&mut self.reactor, token.key()),
                 Kind::Guest => {
                     let appeared =
                         self.guest.as_mut().is_some_and(|guest| guest.ready(&mut self.reactor, token.key()));
@@ -151,7 +160,7 @@ impl Agent {
                         self.look_around();
                     }
                 }
-                Kind::Herald => {}
+                Kind::Herald => self.announcements.ready(token.key()),
             },
         }
     }
@@ -170,15 +179,20 @@ impl Agent {
                 self.flows.take(&mut self.reactor, request.id, flow);
                 return;
             }
-            Op::FlowState { flow } => self.flows.state(flow).map_or_else(
-                || {
+            Op::Bulk(bulk) => {
+                self.bulks.take(&mut self.reactor, request.id, &bulk);
+                return;
+            }
+            Op::FlowState { flow } => {
+                let state = self.flows.state(flow).map(Body::FlowState);
+                state.or_else(|| self.bulks.state(flow).map(Body::BulkState)).unwrap_or_else(|| {
                     let attempted = "look at a flow: it does not run, or not any more".to_string();
                     Body::Failed(Failure { attempted, errno: 0 })
-                },
-                Body::FlowState,
-            ),
+                })
+            }
             Op::EndFlow { flow } => {
                 self.flows.end_by_request(&mut self.reactor, flow);
+                self.bulks.end_by_request(&mut self.reactor, flow);
                 Body::Done
             }
             Op::Listen(listen) => {
@@ -189,6 +203,11 @@ impl Agent {
                 Body::Done
             }
             Op::Arrivals { after } => Body::Arrivals(self.witness.tell(after)),
+            Op::WatchAnnouncements { interfaces } => {
+                let watched = self.announcements.watch(&self.reactor, interfaces);
+                watched.map_or_else(Body::Failed, |()| Body::Done)
+            }
+            Op::Announcements { after } => Body::Announcements(self.announcements.tell(after)),
             Op::Facts => facts::collect().map_or_else(Body::Failed, |mut facts| {
                 facts.guest = self.guest.as_ref().map(Guest::facts);
                 Body::Facts(facts)

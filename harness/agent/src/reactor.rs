@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Flow,
     /// A connection of an echo port.
     Mirror,
+    /// A bulk transfer.
+    Bulk,
     /// The configuration of a VM's network.
     Guest,
     /// The capture of announcements.
@@ -65,7 +67,8 @@ impl Token {
             5 => Kind::Capture,
             6 => Kind::Flow,
             7 => Kind::Mirror,
-            8 => Kind::Guest,
+            8 => Kind::Bulk,
+            9 => Kind::Guest,
             _ => Kind::Herald,
         }
     }
@@ -160,7 +163,7 @@ mod tests {
             slab.remove(key);
         }
         let key = slab.insert(());
-        let served = [Kind::Listener, Kind::Capture, Kind::Flow, Kind::Mirror, Kind::Guest, Kind::Herald];
+        let served = [Kind::Listener, Kind::Capture, Kind::Flow, Kind::Mirror, Kind::Bulk, Kind::Guest, Kind::Herald];
         for kind in [Kind::Control, Kind::Attachment, Kind::Probe, Kind::Echo].into_iter().chain(served) {
             let token = Token::new(kind, key);
             assert_eq!((token.kind(), token.key()), (kind, key));

@@ -26,10 +26,14 @@
 //! * [`Probe`], [`ProbeResult`], [`Outcome`], [`Listen`], [`Banner`]: attempts and whom they meet
 //! * [`Resolve`], [`Resolved`]: questions to DNS servers
 //! * [`Arrivals`], [`Arrival`]: the other side of an attempt
+//! * [`Announcements`], [`Announcement`]: who says where an address is
 //! * [`Flow`], [`FlowReport`], [`FlowResult`]: connections measured while something happens to their ends
+//! * [`Bulk`], [`BulkReport`], [`BulkResult`]: as many bytes as go through, one way
 //! * [`Facts`]: interfaces, routes, neighbours, resolvers; [`Guest`]: what the network told a VM
 
+mod announcement;
 mod arrival;
+mod bulk;
 mod facts;
 mod flow;
 mod guest;
@@ -38,15 +42,22 @@ mod resolve;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::announcement::{
+    ANNOUNCEMENTS_KEPT, ANNOUNCEMENTS_PER_ANSWER, Announcement, AnnouncementKind, Announcements,
+};
 pub use self::arrival::{ARRIVALS_KEPT, ARRIVALS_PER_ANSWER, Arrival, Arrivals, Evidence};
+pub use self::bulk::{
+    BULK_ACCEPTED, BULK_BUCKETS, BULK_SINK, BULK_SOURCE, BULKS, Bulk, BulkReport, BulkResult, Direction,
+};
 pub use self::facts::{Facts, Interface, InterfaceAddress, Neighbour, NextHop, Resolvers, Route};
 pub use self::flow::{
     ECHO_SILENT_MS, ECHOES, FLOW_MAGIC, FLOW_PERIODS_US, FLOWS, Flow, FlowEnd, FlowReport, FlowResult, GAPS_KEPT, Gap,
-    RoundTrips, TcpFigures,
+    RoundTrips, STALLS_KEPT, Stall, TcpFigures,
 };
 pub use self::guest::{AdvertisedPrefix, Dhcpv4Lease, Dhcpv6Lease, Guest, ROUTERS_KEPT, RouterAdvertisement};
 pub use self::probe::{
@@ -113,15 +124,18 @@ pub enum Op {
         port: u16,
     },
     /// Begin a flow. Answered once, when it ends, by [`Body::Flow`]; by [`Body::Failed`] where it cannot be begun at all
-    /// (no such period or transport, more than [`FLOWS`]).
+    /// (no such period, more than [`FLOWS`]).
     Flow(Flow),
-    /// How is this flow doing? Answered by [`Body::FlowState`]; by [`Body::Failed`] when it does not run (any more).
+    /// Begin a bulk transfer. Answered once, when it ends, by [`Body::Bulk`]; by [`Body::Failed`] where it cannot be begun at
+    /// all (more than [`BULKS`]).
+    Bulk(Bulk),
+    /// How is this flow or bulk transfer doing? Answered by [`Body::FlowState`] or [`Body::BulkState`]; by [`Body::Failed`] when it does not run (any more).
     FlowState {
         /// Id of the request that began it.
         flow: u64,
     },
-    /// End this flow. Answered by [`Body::Done`], also when it does not run (any more); the flow's own request is
-    /// answered by [`Body::Flow`].
+    /// End this flow or bulk transfer. Answered by [`Body::Done`], also when it does not run (any more); its own request is
+    /// answered by [`Body::Flow`] or [`Body::Bulk`].
     EndFlow {
         /// Id of the request that began it.
         flow: u64,
@@ -129,6 +143,17 @@ pub enum Op {
     /// What arrived here. Answered by [`Body::Arrivals`].
     Arrivals {
         /// [`Arrivals::cursor`] of the last answer; 0 for everything remembered.
+        after: u64,
+    },
+    /// Keep announcements of addresses that come in by these interfaces (index, as in [`Interface::index`]) from now on, and
+    /// no others; an empty list keeps none. Answered by [`Body::Done`]; by [`Body::Failed`] without CAP_NET_RAW.
+    WatchAnnouncements {
+        /// Which interfaces.
+        interfaces: Vec<u32>,
+    },
+    /// What was announced here. Answered by [`Body::Announcements`].
+    Announcements {
+        /// [`Announcements::cursor`] of the last answer; 0 for everything kept.
         after: u64,
     },
     /// Interfaces, addresses, routes, neighbours, resolvers. Answered by [`Body::Facts`].
@@ -165,8 +190,14 @@ pub enum Body {
     Flow(FlowResult),
     /// How a flow is doing.
     FlowState(Box<FlowReport>),
+    /// How a bulk transfer went.
+    Bulk(BulkResult),
+    /// How a bulk transfer is doing.
+    BulkState(Box<BulkReport>),
     /// What arrived.
     Arrivals(Arrivals),
+    /// What was announced.
+    Announcements(Announcements),
     /// The agent's view of its network.
     Facts(Facts),
     /// Not done: more than [`WINDOW`] answers are being worked on or wait for [`Op::Ack`]. Not kept; ask again later.

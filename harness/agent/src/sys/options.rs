@@ -87,6 +87,25 @@ pub(crate) fn capture_drops(socket: impl AsFd) -> Result<u32, Errno> {
     Ok(statistics[1])
 }
 
+/// Bytes that the peer of a TCP connection has acknowledged, as far as the kernel counts them.
+pub(crate) fn bytes_acknowledged(socket: impl AsFd) -> Result<u64, Errno> {
+    // `struct tcp_info`: `tcpi_bytes_acked` is behind 26 words and two numbers of 64 bits.
+    let mut words = [0_u64; 16];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `words`, for which any bytes are valid.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    check(returned as isize)?;
+    Ok(words[15])
+}
+
 /// What the kernel knows of a TCP connection.
 pub(crate) fn tcp_figures(socket: impl AsFd) -> Result<TcpFigures, Errno> {
     // `struct tcp_info` of `linux/tcp.h`: eight bytes, then numbers of 32 bits. An older kernel fills in fewer, a newer
