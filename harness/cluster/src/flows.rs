@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep};
-use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Transport};
+use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Stall, Transport};
 use udn_model::flow::{FlowFigures, FlowGap};
 use udn_model::observation::Outcome;
 use udn_runner::cluster::{Report, Shot};
@@ -100,7 +100,12 @@ impl Flows {
             };
             let answered = *before.get_or_insert(report.received) < report.received;
             if answered && report.established() {
-                return Ok((open(&report, own), flow, report));
+                let mut outcome = open(&report, own);
+                // An echo carries no identity but the address that it was sent to.
+                if let (Transport::Icmp, Outcome::Open { peer, .. }) = (wire, &mut outcome) {
+                    *peer = None;
+                }
+                return Ok((outcome, flow, report));
             }
             if Instant::now() >= deadline {
                 return Ok((Outcome::TimedOut, flow, report));
@@ -187,7 +192,7 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
     let told = |gap: &Gap| FlowGap {
         at_us: clock(gap.started_us) + ahead_us,
         took_ms: gap.took_us / 1000,
-        starved_ms: starved_ms(gap),
+        starved_ms: starved_ms(gap, &report.stalls),
         open: false,
     };
     let mut gaps: Vec<FlowGap> = report.gaps.iter().filter(ended).map(told).collect();
@@ -210,13 +215,12 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
     }
 }
 
-/// For how long the sender had no processor in a gap: the frames that did not leave then. What a full buffer held back did not
-/// leave either, but that is the network's doing and ends after some hundred kilobytes: a gap of minutes.
-fn starved_ms(gap: &Gap) -> u64 {
-    let due = gap.took_us / u64::from(PERIOD_US);
-    // One or two frames are rounding.
-    let missing = due.saturating_sub(gap.sent + 2);
-    missing * u64::from(PERIOD_US) / 1000
+/// For how long of a gap the sender's agent had no processor.
+fn starved_ms(gap: &Gap, stalls: &[Stall]) -> u64 {
+    let (from, to) = (gap.started_us, gap.started_us + gap.took_us);
+    let overlap =
+        |stall: &Stall| stall.at_us.min(to).saturating_sub(stall.at_us.saturating_sub(stall.late_us).max(from));
+    stalls.iter().map(overlap).sum::<u64>() / 1000
 }
 
 fn open(report: &FlowReport, own: &[String]) -> Outcome {
@@ -251,7 +255,7 @@ mod tests {
     use rstest::rstest;
 
     fn gap(from_ms: u64, ms: u64) -> Gap {
-        Gap { started_us: 1_000_000 + from_ms * 1000, took_us: ms * 1000, sent: ms / 10 }
+        Gap { started_us: 1_000_000 + from_ms * 1000, took_us: ms * 1000, sent: 1 }
     }
 
     #[rstest]
@@ -274,7 +278,8 @@ mod tests {
 
     #[test]
     fn gaps_are_told_by_the_harness_clock_with_what_the_agent_slept() {
-        let slept = Gap { sent: 50, ..gap(100, 3000) };
+        let slept = gap(100, 3000);
+        let stalls = vec![Stall { at_us: 2_500_000, late_us: 2_480_000 }, Stall { at_us: 5_000_000, late_us: 700_000 }];
         // The agent's clock: it began at one second and was asked five seconds later, when ours said 1006 s.
         let report = FlowReport {
             started_us: 1_000_000,
@@ -284,7 +289,7 @@ mod tests {
             ..FlowReport::default()
         };
         let figures = figures(&report, Looked { at_us: 0, lost: 4 }, 1_006_000_000);
-        let told = FlowGap { at_us: 1_001_100_000, took_ms: 3000, starved_ms: 2480, open: false };
+        let told = FlowGap { at_us: 1_001_100_000, took_ms: 3000, starved_ms: 1400, open: false };
         assert_eq!((figures.gaps, figures.lost_now), (vec![told], 3));
     }
 }

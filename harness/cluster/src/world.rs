@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, Semaphore};
 use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
 use udn_model::cell::{Claim, ObjectRef, Target, VantagePoint};
-use udn_model::fact::{PodView, Scene, judge};
+use udn_model::fact::{Announcement, Fact, PodView, Scene, judge};
 use udn_model::flow::FLOW_PORT;
 use udn_model::migration::Migration;
 use udn_model::naming::Naming;
@@ -38,11 +38,11 @@ use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
 use crate::pods::{Key, PodWatch};
 use crate::services::{self, Announcers};
-use crate::vm::{self, Vms};
+use crate::vm::{self, Ear, Vms};
 use crate::{act, addresses, evidence, probes, slices, view};
 
 /// How long an agent may take to look around.
-const FACTS_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const FACTS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An agent and what has arrived at it.
 #[derive(Debug)]
@@ -50,11 +50,12 @@ pub(crate) struct Station {
     pub(crate) agent: Agent,
     pub(crate) log: ArrivalLog,
     pub(crate) flows: Flows,
+    pub(crate) ear: Ear,
 }
 
 impl Station {
     pub(crate) fn new(agent: Agent) -> Self {
-        Self { agent, log: ArrivalLog::default(), flows: Flows::default() }
+        Self { agent, log: ArrivalLog::default(), flows: Flows::default(), ear: Ear::default() }
     }
 }
 
@@ -325,6 +326,18 @@ impl KubeWorld {
         Ok(Arc::new(station))
     }
 
+    /// All agents of this world that were started.
+    pub(crate) fn stations(&self) -> Vec<Arc<Station>> {
+        let posts = lock(&self.posts);
+        posts.values().filter_map(|post| post.started.get()?.as_ref().ok().cloned()).collect()
+    }
+
+    /// What a pod's agent heard: an error where it cannot, since then silence proves nothing.
+    async fn heard(&self, pod: &PodRef) -> Result<Vec<Announcement>, String> {
+        let station = self.station(pod).await?;
+        station.ear.heard(&station.agent).await.map_err(|error| format!("announcements at {pod}: {error}"))
+    }
+
     /// Which life a pod's agent lives, if it was started and is attached to.
     fn life(&self, pod: &PodRef) -> Option<u64> {
         let post = lock(&self.posts).get(pod).cloned()?;
@@ -391,6 +404,19 @@ fn ports(pod: &Value) -> Vec<(Wire, u16)> {
         Some((transport, u16::try_from(port["containerPort"].as_u64()?).ok()?))
     };
     declared.filter_map(read).collect()
+}
+
+/// Who has to have heard what a question is about.
+fn listener(question: &FactQuestion) -> Option<&PodRef> {
+    match &question.fact {
+        Fact::AnnouncedAt(at) => Some(at),
+        Fact::GatewayAnnounced => Some(&question.pod),
+        _ => None,
+    }
+}
+
+fn listeners(questions: &[FactQuestion]) -> BTreeSet<PodRef> {
+    questions.iter().filter_map(listener).cloned().collect()
 }
 
 fn is_running(pod: &Value) -> bool {
@@ -480,8 +506,19 @@ impl World for KubeWorld {
         });
         let looked: BTreeMap<PodRef, Result<PodView, String>> =
             futures::future::join_all(looked).await.into_iter().collect();
-        let views: BTreeMap<PodRef, PodView> =
+        let mut views: BTreeMap<PodRef, PodView> =
             looked.iter().filter_map(|(pod, view)| Some((pod.clone(), view.as_ref().ok()?.clone()))).collect();
+        let mut deaf: BTreeMap<PodRef, String> = BTreeMap::new();
+        for pod in listeners(questions) {
+            match self.heard(&pod).await {
+                Ok(heard) => {
+                    if let Some(view) = views.get_mut(&pod) {
+                        view.heard = heard;
+                    }
+                }
+                Err(why) => drop(deaf.insert(pod, why)),
+            }
+        }
         let scene = Scene { world: declared, naming: &self.naming, views: &views };
         questions
             .iter()
@@ -490,6 +527,9 @@ impl World for KubeWorld {
                     .pod(&question.pod)
                     .ok_or_else(|| Trouble(format!("no pod {} is declared", question.pod)))?;
                 if let Some(Err(why)) = looked.get(&question.pod) {
+                    return Err(Trouble(why.clone()));
+                }
+                if let Some(why) = listener(question).and_then(|pod| deaf.get(pod)) {
                     return Err(Trouble(why.clone()));
                 }
                 let judged = judge(&question.fact, question.family, pod, scene);

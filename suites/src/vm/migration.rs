@@ -22,7 +22,8 @@ fn flows() -> Vec<Assertion> {
     ];
     vec![
         measured("vm/tcp-survives", &[Transport::Tcp], &everybody),
-        measured("vm/tcp-survives", &[Transport::Udp], &[everybody[1].clone(), everybody[3].clone()]),
+        measured("vm/tcp-survives", &[Transport::Udp, Transport::Icmp], &[everybody[1].clone()]),
+        measured("vm/tcp-survives", &[Transport::Udp], &[everybody[3].clone()]),
     ]
 }
 

@@ -4,7 +4,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Value, json};
 
 /// Kind, plural, singular, short names, columns: name, type, path, priority.
-type Row = (&'static str, &'static str, &'static [&'static str], &'static [(&'static str, &'static str, &'static str, i32)]);
+type Row =
+    (&'static str, &'static str, &'static [&'static str], &'static [(&'static str, &'static str, &'static str, i32)]);
 
 const AGE: (&str, &str, &str, i32) = ("Age", "date", ".metadata.creationTimestamp", 0);
 
@@ -101,7 +102,10 @@ fn spec(kind: &str, open: &Value) -> Value {
         "VirtualMachineInstance" => spec = instance(open),
         "VirtualMachineInstanceMigration" => {
             spec["required"] = json!(["vmiName"]);
-            spec["properties"] = json!({"vmiName": {"type": "string", "minLength": 1}});
+            spec["properties"] = json!({
+                "vmiName": {"type": "string", "minLength": 1},
+                "addedNodeSelector": {"type": "object", "additionalProperties": {"type": "string"}},
+            });
         }
         _ => {}
     }

@@ -45,6 +45,8 @@ pub(crate) async fn migrate(world: &KubeWorld, vm: &PodRef, to: u8) -> Result<()
             format!("it runs on {node} already, which is node{to}: with one schedulable node there is nowhere to go");
         return Err(Error::Migration { vm: vm.to_string(), why });
     }
+    // Whoever may be asked later what was announced has to listen now. Who cannot says so then.
+    futures::future::join_all(world.stations().iter().map(|station| station.ear.open(&station.agent))).await;
     let asked_us = now_us();
     let migration = ask(world, vm, Some(&node), &[]).await?;
     let object = over(world, vm, &migration).await?;
@@ -87,7 +89,7 @@ pub(crate) async fn fail(world: &KubeWorld, vm: &PodRef, how: MigrationFailure) 
             (Value::Null, Some(target))
         }
         MigrationFailure::TargetKilled => {
-            let migration = ask(world, vm, None, &[(LAB_FAIL, "target-waits")]).await?;
+            let migration = ask(world, vm, None, &[]).await?;
             let target = target_pod(world, vm, &migration).await?;
             let pod = Real {
                 api_version: "v1".into(),
@@ -102,7 +104,7 @@ pub(crate) async fn fail(world: &KubeWorld, vm: &PodRef, how: MigrationFailure) 
             let real = instance(world, vm);
             world.objects.set(&real, "annotations", FORCED, Some("")).await?;
             let outcome = async {
-                let migration = ask(world, vm, None, &[(LAB_FAIL, "before")]).await?;
+                let migration = ask(world, vm, None, &[(LAB_FAIL, "target-never-ready")]).await?;
                 over(world, vm, &migration).await
             };
             let outcome = outcome.await;

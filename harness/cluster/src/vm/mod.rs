@@ -3,10 +3,10 @@
 //! For everybody else a VM is a pod of its name: this folder knows which launcher pod that is right now.
 //!
 //! * this file: which VMs there are, their launcher pods, and waiting until a guest answers
-//! * [`act`]: migrations, restarts
-//! * [`course`]: a migration's course from what its objects say; pure
-//! * [`guest`]: the inside of a guest as facts see it
-//! * [`heard`]: announcements
+//! * `act`: migrations, restarts
+//! * `course`: a migration's course from what its objects say; pure
+//! * `guest`: the inside of a guest as facts see it
+//! * `heard`: announcements
 
 pub(crate) mod act;
 mod course;
@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use self::course::TARGET_READY;
+pub(crate) use self::heard::Ear;
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};

@@ -41,8 +41,15 @@ impl Image {
 }
 
 const MODULES: [&str; 9] = [
-    "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci_legacy_dev",
-    "drivers/virtio/virtio_pci", "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/char/virtio_console",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+    "drivers/char/virtio_console",
 ];
 
 fn stopgap(machines: &Machines, release: &str) -> std::io::Result<Vec<u8>> {
@@ -51,25 +58,49 @@ fn stopgap(machines: &Machines, release: &str) -> std::io::Result<Vec<u8>> {
     let mut number = 0;
     let mut entry = |name: &str, mode: u32, data: &[u8]| {
         number += 1;
-        let _ = write!(out, "070701{number:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}", 0, 0, 1, 0, data.len(), 0, 0, 0, 0, name.len() + 1, 0);
+        let _ = write!(
+            out,
+            "070701{number:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+            0,
+            0,
+            1,
+            0,
+            data.len(),
+            0,
+            0,
+            0,
+            0,
+            name.len() + 1,
+            0
+        );
         out.extend_from_slice(name.as_bytes());
         out.push(0);
-        while out.len() % 4 != 0 { out.push(0); }
+        while out.len() % 4 != 0 {
+            out.push(0);
+        }
         out.extend_from_slice(data);
-        while out.len() % 4 != 0 { out.push(0); }
+        while out.len() % 4 != 0 {
+            out.push(0);
+        }
     };
-    for name in ["dev", "proc", "sys", "bin", "mods"] { entry(name, 0o040755, b""); }
+    for name in ["dev", "proc", "sys", "bin", "mods"] {
+        entry(name, 0o040755, b"");
+    }
     entry("bin/busybox", 0o100755, &std::fs::read(&busybox)?);
     let mut load = String::new();
     for module in MODULES {
         let path = machines.kernel.join("usr/lib/modules").join(release).join("kernel").join(format!("{module}.ko.xz"));
-        if !path.exists() { continue; }
+        if !path.exists() {
+            continue;
+        }
         let data = Command::new(&busybox).arg("xzcat").arg(&path).output()?.stdout;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         entry(&format!("mods/{name}"), 0o100644, &data);
         load += &format!("insmod /mods/{name}\n");
     }
-    let script = format!("#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n{load}ip link set lo up; ip link set eth0 up\nwhile :; do setsid sh -c 'stty raw -echo; echo stopgap guest is up; exec sh' <>/dev/hvc0 >&0 2>&1; done\n");
+    let script = format!(
+        "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n{load}ip link set lo up; ip link set eth0 up\nwhile :; do setsid sh -c 'stty raw -echo; echo stopgap guest is up; exec sh' <>/dev/hvc0 >&0 2>&1; done\n"
+    );
     entry("init", 0o100755, script.as_bytes());
     entry("TRAILER!!!", 0, b"");
     Ok(out)

@@ -215,7 +215,10 @@ mod tests {
         let emulator = async {
             let mut line = String::new();
             reader.read_line(&mut line).await.unwrap();
-            writer.write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n").await.unwrap();
+            writer
+                .write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n")
+                .await
+                .unwrap();
         };
         let (refused, ()) = tokio::join!(qmp.run("nothing", json!({})), emulator);
         assert!(refused.unwrap_err().to_string().contains("no such thing"));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use udn_lab_sys::packages::version::COPYING_QEMU;
 use udn_lab_sys::packages::Version;
+use udn_lab_sys::packages::version::COPYING_QEMU;
 
 use super::fault::Fault;
 use crate::emulator::machine::Machine;
@@ -83,7 +83,12 @@ pub(crate) async fn receive(target: &Machine, memory: Memory, fault: Option<Faul
 ///
 /// # Errors
 /// When it does not arrive; the guest then goes on at the source, unless that is gone.
-pub(crate) async fn send(source: &Machine, target: &Machine, memory: Memory, fault: Option<Fault>) -> Result<Moments, Error> {
+pub(crate) async fn send(
+    source: &Machine,
+    target: &Machine,
+    memory: Memory,
+    fault: Option<Fault>,
+) -> Result<Moments, Error> {
     source.qmp.capabilities(memory.capabilities()).await?;
     let paused = matches!(fault, Some(Fault::Aborted | Fault::SourceKilled));
     let pause = json!({"capabilities": [{"capability": "pause-before-switchover", "state": paused}]});

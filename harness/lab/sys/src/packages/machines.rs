@@ -161,12 +161,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let boot = root.path().join("boot");
         std::fs::create_dir_all(&boot).unwrap();
-        let machines = Machines {
-            emulator: "/".into(),
-            qemu: OLDEST_QEMU,
-            kernel: root.path().to_owned(),
-            origin: "test".into(),
-        };
+        let machines =
+            Machines { emulator: "/".into(), qemu: OLDEST_QEMU, kernel: root.path().to_owned(), origin: "test".into() };
         assert!(machines.kernel_image().unwrap_err().to_string().contains("no kernel"));
         for name in ["vmlinuz-6.12.1-cloud-amd64", "config-6.12.1-cloud-amd64"] {
             std::fs::write(boot.join(name), "").unwrap();
