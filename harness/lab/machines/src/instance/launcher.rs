@@ -201,7 +201,8 @@ mod tests {
     fn a_target_stays_away_from_its_source() {
         let mut migration = VirtualMachineInstanceMigration::new("m", Default::default());
         migration.metadata.uid = Some("job".into());
-        migration.spec.added_node_selector = Some([("a".to_owned(), "x".to_owned()), ("c".to_owned(), "d".to_owned())].into());
+        migration.spec.added_node_selector =
+            Some([("a".to_owned(), "x".to_owned()), ("c".to_owned(), "d".to_owned())].into());
         let pod: Pod = serde_json::from_value(manifest(&instance(), "x", &[], Some(&migration))).unwrap();
         assert_eq!(pod.labels()["kubevirt.io/migrationJobUID"], "job");
         let wanted = pod.spec.as_ref().unwrap().node_selector.clone().unwrap();
