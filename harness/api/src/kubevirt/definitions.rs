@@ -4,8 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Value, json};
 
 /// Kind, plural, singular, short names, columns: name, type, path, priority.
-type Row =
-    (&'static str, &'static str, &'static [&'static str], &'static [(&'static str, &'static str, &'static str, i32)]);
+type Row = (&'static str, &'static str, &'static [&'static str], &'static [(&'static str, &'static str, &'static str, i32)]);
 
 const AGE: (&str, &str, &str, i32) = ("Age", "date", ".metadata.creationTimestamp", 0);
 

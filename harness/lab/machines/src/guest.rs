@@ -1,9 +1,8 @@
 //! The image `udn-conformance.local/guest`: kernel and first file system of every guest.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use udn_guest::Kernel;
 use udn_lab_sys::packages::Machines;
 
 use crate::error::Error;
@@ -21,12 +20,13 @@ pub(crate) struct Image {
 impl Image {
     /// Makes it below `folder`. Blocks.
     pub(crate) fn make(machines: &Machines, folder: &Path) -> Result<Self, Error> {
-        let (kernel, release) = machines.kernel_image()?;
-        let failed = |error: std::io::Error| Error::Guest(error.to_string());
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        let failed = |error: udn_guest::Error| Error::Guest(error.to_string());
+        let kernel = Kernel::find(&machines.kernel).map_err(failed)?;
+        let bytes = udn_guest::initramfs(udn_binaries::AGENT, &kernel).map_err(failed)?;
         let initramfs = folder.join("initramfs");
-        std::fs::write(&initramfs, stopgap(machines, &release).map_err(failed)?).map_err(failed)?;
-        Ok(Self { kernel, initramfs })
+        let write = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&initramfs, bytes));
+        write.map_err(Error::file(format!("write {}", initramfs.display())))?;
+        Ok(Self { kernel: kernel.image, initramfs })
     }
 
     /// Whether an image's reference means this one.
@@ -40,68 +40,15 @@ impl Image {
     }
 }
 
-const MODULES: [&str; 9] = [
-    "drivers/virtio/virtio_ring",
-    "drivers/virtio/virtio",
-    "drivers/virtio/virtio_pci_modern_dev",
-    "drivers/virtio/virtio_pci_legacy_dev",
-    "drivers/virtio/virtio_pci",
-    "net/core/failover",
-    "drivers/net/net_failover",
-    "drivers/net/virtio_net",
-    "drivers/char/virtio_console",
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn stopgap(machines: &Machines, release: &str) -> std::io::Result<Vec<u8>> {
-    let busybox = Path::new(udn_lab_sys::sandbox::TREE).join("usr/bin/busybox");
-    let mut out = Vec::new();
-    let mut number = 0;
-    let mut entry = |name: &str, mode: u32, data: &[u8]| {
-        number += 1;
-        let _ = write!(
-            out,
-            "070701{number:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
-            0,
-            0,
-            1,
-            0,
-            data.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0
-        );
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
-        while out.len() % 4 != 0 {
-            out.push(0);
+    #[test]
+    fn the_image_is_known_by_its_repository() {
+        for name in ["udn-conformance.local/guest", "udn-conformance.local/guest:latest", "udn-conformance.local/guest@sha256:0"] {
+            assert!(Image::is(name), "{name}");
         }
-        out.extend_from_slice(data);
-        while out.len() % 4 != 0 {
-            out.push(0);
-        }
-    };
-    for name in ["dev", "proc", "sys", "bin", "mods"] {
-        entry(name, 0o040755, b"");
+        assert!(!Image::is("quay.io/guest:latest"));
     }
-    entry("bin/busybox", 0o100755, &std::fs::read(&busybox)?);
-    let mut load = String::new();
-    for module in MODULES {
-        let path = machines.kernel.join("usr/lib/modules").join(release).join("kernel").join(format!("{module}.ko.xz"));
-        if !path.exists() {
-            continue;
-        }
-        let data = Command::new(&busybox).arg("xzcat").arg(&path).output()?.stdout;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        entry(&format!("mods/{name}"), 0o100644, &data);
-        load += &format!("insmod /mods/{name}\n");
-    }
-    let script = format!(
-        "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev\n{load}ip link set lo up; ip link set eth0 up\nwhile :; do setsid sh -c 'stty raw -echo; echo stopgap guest is up; exec sh' <>/dev/hvc0 >&0 2>&1; done\n"
-    );
-    entry("init", 0o100755, script.as_bytes());
-    entry("TRAILER!!!", 0, b"");
-    Ok(out)
 }

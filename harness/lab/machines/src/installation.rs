@@ -22,10 +22,7 @@ pub(crate) async fn create(client: &Client) -> Result<(), Error> {
     existing(namespaces.create(&PostParams::default(), &namespace).await.map(drop), "create namespace kubevirt")?;
     let installations = Api::<KubeVirt>::namespaced(client.clone(), NAME);
     let object = KubeVirt::new(NAME, KubeVirtSpec::default());
-    existing(
-        installations.create(&PostParams::default(), &object).await.map(drop),
-        "create KubeVirt kubevirt/kubevirt",
-    )?;
+    existing(installations.create(&PostParams::default(), &object).await.map(drop), "create KubeVirt kubevirt/kubevirt")?;
     let status = json!({"status": {
         "phase": "Deployed", "observedKubeVirtVersion": names::VERSION, "targetKubeVirtVersion": names::VERSION,
         "operatorVersion": names::VERSION,

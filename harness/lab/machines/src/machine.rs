@@ -82,13 +82,8 @@ impl Failures {
     }
 }
 
-async fn reconcile(
-    context: &Context,
-    machine: &VirtualMachine,
-    failures: &mut Failures,
-) -> Result<Option<Duration>, Error> {
-    let (namespace, name, uid) =
-        (machine.namespace().unwrap_or_default(), machine.name_any(), machine.uid().unwrap_or_default());
+async fn reconcile(context: &Context, machine: &VirtualMachine, failures: &mut Failures) -> Result<Option<Duration>, Error> {
+    let (namespace, name, uid) = (machine.namespace().unwrap_or_default(), machine.name_any(), machine.uid().unwrap_or_default());
     let found = context.instances.get(&namespace, &name);
     let instance = found.filter(|one| one.owner_references().iter().any(|owner| owner.uid == uid));
     if is_deleted(machine) {
@@ -257,11 +252,7 @@ async fn write_status(
     // Requests that came meanwhile shall not be lost.
     let metadata = json!({"uid": machine.uid(), "resourceVersion": done.and(machine.resource_version())});
     let patch = Patch::Merge(json!({"metadata": metadata, "status": patch}));
-    match api
-        .patch_status(&name, &PatchParams::default(), &patch)
-        .await
-        .map_err(Error::request(format!("write the status of machine {namespace}/{name}")))
-    {
+    match api.patch_status(&name, &PatchParams::default(), &patch).await.map_err(Error::request(format!("write the status of machine {namespace}/{name}"))) {
         Err(error) if error.is_gone() && done.is_none() => Ok(()),
         result => result.map(drop),
     }
@@ -281,9 +272,9 @@ fn printable(machine: &VirtualMachine, instance: Option<&VirtualMachineInstance>
     let unschedulable = state.is_some_and(|status| {
         status.conditions.iter().any(|one: &Value| one["type"] == "PodScheduled" && one["status"] == "False")
     });
-    let migrates = state.and_then(|status| status.migration_state.as_ref()).is_some_and(|state| {
-        state.start_timestamp.is_some() && state.completed != Some(true) && state.failed != Some(true)
-    });
+    let migrates = state
+        .and_then(|status| status.migration_state.as_ref())
+        .is_some_and(|state| state.start_timestamp.is_some() && state.completed != Some(true) && state.failed != Some(true));
     match instance.phase() {
         _ if unschedulable => "ErrorUnschedulable",
         InstancePhase::Running if instance.has("Paused") => "Paused",
@@ -318,10 +309,7 @@ mod tests {
         }))
         .unwrap();
         let instance = |status: Value| -> VirtualMachineInstance {
-            serde_json::from_value(
-                json!({"metadata": {"name": "m"}, "spec": {"domain": {"devices": {}}}, "status": status}),
-            )
-            .unwrap()
+            serde_json::from_value(json!({"metadata": {"name": "m"}, "spec": {"domain": {"devices": {}}}, "status": status})).unwrap()
         };
         assert_eq!(printable(&machine, None, false), "Stopped");
         assert_eq!(printable(&machine, None, true), "CrashLoopBackOff");

@@ -74,8 +74,7 @@ where
     } else {
         finalizers.retain(|one| one != finalizer);
     }
-    let metadata =
-        json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
+    let metadata = json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
     let patch = Patch::Merge(json!({"metadata": metadata}));
     match api.patch_metadata(&name, &PatchParams::default(), &patch).await {
         Ok(_) => Ok(()),

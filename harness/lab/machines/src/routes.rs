@@ -58,9 +58,7 @@ async fn console(
         (Err(refusal), _) => refusal.into_response(),
         (_, Err(rejection)) => rejection.into_response(),
         // Clients that name no protocol get the same bytes.
-        (Ok(session), Ok(upgrade)) => {
-            upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| carry(socket, session).await)
-        }
+        (Ok(session), Ok(upgrade)) => upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| carry(socket, session).await),
     }
 }
 

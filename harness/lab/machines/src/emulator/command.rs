@@ -54,8 +54,7 @@ pub(crate) fn arguments(own: &str) -> String {
 /// The emulator's command line.
 pub(crate) fn command(machines: &Machines, guest: &Guest, card: &Card, sockets: &Sockets, incoming: bool) -> Command {
     let mut command = machines.command();
-    let memory =
-        format!("memory-backend-file,id=ram,size={}M,mem-path={},share=on", guest.memory_mib, guest.memory.display());
+    let memory = format!("memory-backend-file,id=ram,size={}M,mem-path={},share=on", guest.memory_mib, guest.memory.display());
     // Checksums are the guest's own: frames with partial ones would reach Open vSwitch's userspace datapath, which takes
     // them for finished.
     let network = format!(

@@ -75,6 +75,7 @@ impl Console {
     }
 
     /// What the guest said last, as text.
+    #[cfg(test)]
     pub(crate) fn last_words(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = said.last.iter().copied().collect();

@@ -80,8 +80,7 @@ impl Start<'_> {
         let short = place.pod_uid.split('-').next().unwrap_or_default().to_owned();
         let file = |kind: &str| folder.join(format!("{short}.{kind}"));
         let sockets = Sockets { monitor: file("monitor"), console: file("console"), log: file("log") };
-        let listen =
-            |path: &Path| UnixListener::bind(path).map_err(Error::file(format!("listen on {}", path.display())));
+        let listen = |path: &Path| UnixListener::bind(path).map_err(Error::file(format!("listen on {}", path.display())));
         let (monitor, console) = (listen(&sockets.monitor)?, listen(&sockets.console)?);
         let mut command = command(machines, &guest, &card, &sockets, arriving.is_some());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
@@ -143,11 +142,7 @@ async fn follow(mut child: Child, kill: Arc<Notify>, log: PathBuf, ended: watch:
     let said = read.await.unwrap_or_default();
     let kernel = tokio::fs::read(&log).await.unwrap_or_default();
     let how = match &status {
-        Ok(status) => format!(
-            "QEMU ended ({status}){}{}",
-            tail("; it said: ", &said),
-            tail("; its kernel said: ", &String::from_utf8_lossy(&kernel))
-        ),
+        Ok(status) => format!("QEMU ended ({status}){}{}", tail("; it said: ", &said), tail("; its kernel said: ", &String::from_utf8_lossy(&kernel))),
         Err(error) => format!("QEMU cannot be watched: {error}"),
     };
     let well = status.is_ok_and(|status| status.success());

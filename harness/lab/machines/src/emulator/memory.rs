@@ -54,9 +54,7 @@ mod tests {
 
     #[test]
     fn quantities_become_mebibytes() {
-        for (text, expected) in
-            [("96Mi", Some(96)), ("1Gi", Some(1024)), ("100M", Some(96)), ("1.5Gi", None), ("", None)]
-        {
+        for (text, expected) in [("96Mi", Some(96)), ("1Gi", Some(1024)), ("100M", Some(96)), ("1.5Gi", None), ("", None)] {
             assert_eq!(mib(text), expected, "{text}");
         }
     }

@@ -50,10 +50,12 @@ pub(crate) async fn plug(netns: &Netns, mac: Option<&str>, lost: bool) -> Result
         name = DEFAULT;
         found = find(&netlink, name).await;
     }
-    let link = found
-        .ok_or_else(|| failed("find the network's interface")(format!("it has neither {PRIMARY} nor {DEFAULT}")))?;
-    let card =
-        Card { mac: mac.map_or_else(|| written(link.mac), str::to_owned), mtu: link.mtu, interface: name.to_owned() };
+    let link = found.ok_or_else(|| failed("find the network's interface")(format!("it has neither {PRIMARY} nor {DEFAULT}")))?;
+    let card = Card {
+        mac: mac.map_or_else(|| written(link.mac), str::to_owned),
+        mtu: link.mtu,
+        interface: name.to_owned(),
+    };
     tap::add(netns, TAP).map_err(|error| failed("add the guest's tap")(error.to_string()))?;
     join(netns, &netlink, name, &link, lost)
         .await

@@ -97,9 +97,10 @@ impl Qmp {
         serde_json::from_value(answer).map_err(Error::emulator("read how far a migration is"))
     }
 
-    /// Switches migration capabilities on.
-    pub(crate) async fn capabilities(&self, names: &[&str]) -> Result<(), Error> {
-        let all: Vec<Value> = names.iter().map(|name| json!({"capability": name, "state": true})).collect();
+    /// Switches migration capabilities on or off.
+    pub(crate) async fn capabilities(&self, states: &[(&str, bool)]) -> Result<(), Error> {
+        let all: Vec<Value> =
+            states.iter().map(|(name, state)| json!({"capability": name, "state": state})).collect();
         self.run("migrate-set-capabilities", json!({"capabilities": all})).await.map(drop)
     }
 
@@ -215,10 +216,7 @@ mod tests {
         let emulator = async {
             let mut line = String::new();
             reader.read_line(&mut line).await.unwrap();
-            writer
-                .write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n")
-                .await
-                .unwrap();
+            writer.write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}, \"id\": 2}\n").await.unwrap();
         };
         let (refused, ()) = tokio::join!(qmp.run("nothing", json!({})), emulator);
         assert!(refused.unwrap_err().to_string().contains("no such thing"));

@@ -18,10 +18,7 @@ const CLAIM: &str = "k8s.ovn.org/primary-udn-ipamclaim";
 
 /// Makes the instance's claim where its namespace has a primary network with persistent addresses; the annotations that its
 /// launcher pods get for it.
-pub(crate) async fn ensure(
-    context: &Context,
-    instance: &VirtualMachineInstance,
-) -> Result<Vec<(String, String)>, Error> {
+pub(crate) async fn ensure(context: &Context, instance: &VirtualMachineInstance) -> Result<Vec<(String, String)>, Error> {
     let namespace = instance.namespace().unwrap_or_default();
     let Some(interface) = pod_interface(instance) else { return Ok(Vec::new()) };
     let Some(network) = persistent_network(context, &namespace).await? else { return Ok(Vec::new()) };
@@ -98,19 +95,14 @@ async fn persistent_network(context: &Context, namespace: &str) -> Result<Option
         serde_json::from_str::<Value>(&text).ok()
     });
     let primary = configurations.into_iter().find(|config| config["role"] == "primary");
-    Ok(primary
-        .filter(|config| config["allowPersistentIPs"] == true)
-        .and_then(|config| config["name"].as_str().map(str::to_owned)))
+    Ok(primary.filter(|config| config["allowPersistentIPs"] == true).and_then(|config| config["name"].as_str().map(str::to_owned)))
 }
 
 /// What the machine asks of its primary network: addresses, a MAC.
 fn request(instance: &VirtualMachineInstance, interface: &Interface, claim: &str) -> Option<String> {
     let asked = instance.annotations().get(names::ADDRESSES);
     let asked: Option<Value> = asked.and_then(|text| serde_json::from_str(text).ok());
-    let addresses = asked
-        .as_ref()
-        .and_then(|all| all.get(&interface.name))
-        .filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+    let addresses = asked.as_ref().and_then(|all| all.get(&interface.name)).filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
     if addresses.is_none() && interface.mac_address.is_none() {
         return None;
     }

@@ -87,18 +87,11 @@ fn manifest(
     migration: Option<&VirtualMachineInstanceMigration>,
 ) -> Value {
     let (machine, uid) = (instance.name_any(), instance.uid().unwrap_or_default());
-    let mut labels: Map<String, Value> = instance
-        .labels()
-        .iter()
-        .filter(|(key, _)| *key != names::NODE_NAME)
-        .map(|(key, value)| (key.clone(), value.clone().into()))
-        .collect();
-    for (key, value) in [
-        (names::APP, names::LAUNCHER),
-        (names::CREATED_BY, &uid),
-        (names::VM_NAME, &machine),
-        (names::DOMAIN, &machine),
-    ] {
+    let mut labels: Map<String, Value> =
+        instance.labels().iter().filter(|(key, _)| *key != names::NODE_NAME).map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    for (key, value) in
+        [(names::APP, names::LAUNCHER), (names::CREATED_BY, &uid), (names::VM_NAME, &machine), (names::DOMAIN, &machine)]
+    {
         labels.insert(key.into(), value.into());
     }
     let mut annotations: Map<String, Value> = instance
@@ -115,8 +108,7 @@ fn manifest(
     let spec = &instance.spec;
     let mut selector = migration.and_then(|migration| migration.spec.added_node_selector.clone()).unwrap_or_default();
     selector.extend(spec.node_selector.clone().unwrap_or_default());
-    let mut affinity =
-        spec.affinity.as_ref().and_then(|one| serde_json::to_value(one).ok()).unwrap_or_else(|| json!({}));
+    let mut affinity = spec.affinity.as_ref().and_then(|one| serde_json::to_value(one).ok()).unwrap_or_else(|| json!({}));
     if let Some(migration) = migration {
         labels.insert(names::MIGRATION_JOB.into(), migration.uid().unwrap_or_default().into());
         annotations.insert(names::MIGRATION_JOB_NAME.into(), migration.name_any().into());
@@ -130,8 +122,7 @@ fn manifest(
         }
     }
     let image = spec.domain.firmware.as_ref().and_then(|firmware| firmware.kernel_boot.as_ref());
-    let image =
-        image.and_then(|boot| boot.container.as_ref()).map_or(guest::IMAGE, |container| container.image.as_str());
+    let image = image.and_then(|boot| boot.container.as_ref()).map_or(guest::IMAGE, |container| container.image.as_str());
     let memory = format!("{}Mi", memory_mib(instance) + OVERHEAD_MIB);
     json!({
         "metadata": {
@@ -175,20 +166,10 @@ mod tests {
 
     #[test]
     fn a_launcher_is_known_by_its_labels() {
-        let pod = manifest(
-            &instance(),
-            "virt-launcher-db-x",
-            &[("k8s.ovn.org/primary-udn-ipamclaim".into(), "db.default".into())],
-            None,
-        );
+        let pod = manifest(&instance(), "virt-launcher-db-x", &[("k8s.ovn.org/primary-udn-ipamclaim".into(), "db.default".into())], None);
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let labels = pod.labels();
-        for (key, value) in [
-            ("app", "db"),
-            ("kubevirt.io", "virt-launcher"),
-            ("vm.kubevirt.io/name", "db"),
-            ("kubevirt.io/domain", "db"),
-        ] {
+        for (key, value) in [("app", "db"), ("kubevirt.io", "virt-launcher"), ("vm.kubevirt.io/name", "db"), ("kubevirt.io/domain", "db")] {
             assert_eq!(labels[key], value);
         }
         assert_eq!(pod.annotations()["k8s.ovn.org/primary-udn-ipamclaim"], "db.default");
@@ -201,18 +182,14 @@ mod tests {
     fn a_target_stays_away_from_its_source() {
         let mut migration = VirtualMachineInstanceMigration::new("m", Default::default());
         migration.metadata.uid = Some("job".into());
-        migration.spec.added_node_selector =
-            Some([("a".to_owned(), "x".to_owned()), ("c".to_owned(), "d".to_owned())].into());
+        migration.spec.added_node_selector = Some([("a".to_owned(), "x".to_owned()), ("c".to_owned(), "d".to_owned())].into());
         let pod: Pod = serde_json::from_value(manifest(&instance(), "x", &[], Some(&migration))).unwrap();
         assert_eq!(pod.labels()["kubevirt.io/migrationJobUID"], "job");
         let wanted = pod.spec.as_ref().unwrap().node_selector.clone().unwrap();
         assert_eq!(wanted, [("a".to_owned(), "b".to_owned()), ("c".to_owned(), "d".to_owned())].into());
         let away = pod.spec.unwrap().affinity.unwrap().pod_anti_affinity.unwrap();
         let term = &away.required_during_scheduling_ignored_during_execution.unwrap()[0];
-        assert_eq!(
-            term.label_selector.as_ref().unwrap().match_labels.as_ref().unwrap()["kubevirt.io/created-by"],
-            "u1"
-        );
+        assert_eq!(term.label_selector.as_ref().unwrap().match_labels.as_ref().unwrap()["kubevirt.io/created-by"], "u1");
     }
 
     #[test]

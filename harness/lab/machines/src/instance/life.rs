@@ -130,12 +130,8 @@ impl Life {
                 tracing::info!(?progress, "packages for virtual machines");
                 // One event for what takes long, not one a package.
                 let text = match &progress {
-                    Progress::Listing { origin } => {
-                        format!("Listing packages of {origin} for QEMU and the guest's kernel")
-                    }
-                    Progress::Fetching { number: 1, of, bytes, .. } => {
-                        format!("Fetching {of} packages, {} MB", bytes / 1_000_000)
-                    }
+                    Progress::Listing { origin } => format!("Listing packages of {origin} for QEMU and the guest's kernel"),
+                    Progress::Fetching { number: 1, of, bytes, .. } => format!("Fetching {of} packages, {} MB", bytes / 1_000_000),
                     Progress::Unpacking { number: 1, of } => format!("Unpacking {of} packages"),
                     Progress::WaitingForOther => "Waiting for another program that fetches packages".into(),
                     _ => return,
@@ -149,9 +145,7 @@ impl Life {
                 Err(error) => {
                     let message = error.to_string();
                     self.tell(Severity::Warning, "FailedPrepare", &message);
-                    self.slot
-                        .update(|status| set_condition(status, "Synchronized", false, "FailedPrepare", &message))
-                        .await?;
+                    self.slot.update(|status| set_condition(status, "Synchronized", false, "FailedPrepare", &message)).await?;
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -187,8 +181,7 @@ impl Life {
 
     async fn assigned(&self, place: &Place) -> Result<(), Error> {
         let patch = json!({"metadata": {"uid": self.slot.uid, "labels": {names::NODE_NAME: place.node}}});
-        let labelled =
-            self.slot.api().patch_metadata(&self.slot.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let labelled = self.slot.api().patch_metadata(&self.slot.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         labelled.map_err(Error::request(format!("label instance {}/{}", self.slot.namespace, self.slot.name)))?;
         self.slot
             .update(|status| {
@@ -203,9 +196,7 @@ impl Life {
     async fn start(&self, place: &Place) -> Result<Machine, Error> {
         let (machines, image) = self.context.packages(|_| {}).await?;
         let slot = &self.slot;
-        tokio::fs::create_dir_all(&slot.folder)
-            .await
-            .map_err(Error::file(format!("create {}", slot.folder.display())))?;
+        tokio::fs::create_dir_all(&slot.folder).await.map_err(Error::file(format!("create {}", slot.folder.display())))?;
         let domain = &self.instance.spec.domain;
         let memory_mib = launcher::memory_mib(&self.instance);
         memory::check(memory_mib, &slot.folder)?;
@@ -304,13 +295,7 @@ impl Life {
         self.slot
             .update(|status| {
                 set_phase(status, phase);
-                set_condition(
-                    status,
-                    "Ready",
-                    false,
-                    if ended.well { "PodTerminating" } else { "GuestNotRunning" },
-                    message,
-                );
+                set_condition(status, "Ready", false, if ended.well { "PodTerminating" } else { "GuestNotRunning" }, message);
                 status["reason"] = if ended.well { Value::Null } else { ended.how.clone().into() };
             })
             .await

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use udn_api::kubevirt::VirtualMachineInstance;
 
-use crate::emulator::machine::Machine;
 use crate::error::Error;
 use crate::objects::{difference, moment};
+use crate::emulator::machine::Machine;
 
 /// What is known of a running instance.
 pub(crate) struct Slot {

@@ -140,11 +140,7 @@ impl Course {
         if !instance.has("LiveMigratable") {
             return Err(Error::Migration("the instance is not live migratable".into()));
         }
-        let word = self
-            .migration
-            .annotations()
-            .get(names::LAB_MIGRATION)
-            .or_else(|| instance.annotations().get(names::LAB_MIGRATION));
+        let word = self.migration.annotations().get(names::LAB_MIGRATION).or_else(|| instance.annotations().get(names::LAB_MIGRATION));
         let (machines, _) = self.context.packages(|_| {}).await?;
         let memory = Memory::asked(word.map(String::as_str), machines.qemu)?;
         let fault = fault::of(&self.migration)?;
@@ -194,8 +190,7 @@ impl Course {
         let (namespace, name) = (self.namespace(), pod.name_any());
         let mut told = None;
         loop {
-            let look =
-                |pods: &crate::watching::Watched<Pod>| step(pods.get(&namespace, &name)?.as_ref(), told.as_deref());
+            let look = |pods: &crate::watching::Watched<Pod>| step(pods.get(&namespace, &name)?.as_ref(), told.as_deref());
             match self.context.pods.until(look).await {
                 Step::Runs(node) => return Ok(Place { node, pod: name, pod_uid: pod.uid().unwrap_or_default() }),
                 Step::Unschedulable(message) => {
@@ -280,12 +275,7 @@ impl Course {
             .await?;
         self.record.moments(moments, total).await?;
         let message = format!("Source node {} reported migration succeeded", journey.source.place.node);
-        self.context.events.record(
-            journey.instance.as_ref(),
-            Severity::Normal,
-            "Migrated",
-            &format!("The VirtualMachineInstance migrated to node {}.", place.node),
-        );
+        self.context.events.record(journey.instance.as_ref(), Severity::Normal, "Migrated", &format!("The VirtualMachineInstance migrated to node {}.", place.node));
         self.tell(Severity::Normal, "SuccessfulMigration", &message);
         self.record.over("Succeeded", self.state(journey).await, None).await
     }
@@ -294,9 +284,7 @@ impl Course {
         let labels = json!({names::NODE_NAME: place.node, "kubevirt.io/migrationTargetNodeName": place.node});
         let patch = Patch::Merge(json!({"metadata": {"uid": journey.slot.uid, "labels": labels}}));
         let labelled = journey.slot.api().patch_metadata(&journey.slot.name, &PatchParams::default(), &patch).await;
-        labelled
-            .map(drop)
-            .map_err(Error::request(format!("label instance {}/{}", journey.slot.namespace, journey.slot.name)))
+        labelled.map(drop).map_err(Error::request(format!("label instance {}/{}", journey.slot.namespace, journey.slot.name)))
     }
 
     /// Ends what is left at the source.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use udn_lab_sys::packages::Version;
 use udn_lab_sys::packages::version::COPYING_QEMU;
+use udn_lab_sys::packages::Version;
 
 use super::fault::Fault;
 use crate::emulator::machine::Machine;
@@ -47,11 +47,9 @@ impl Memory {
         }
     }
 
-    fn capabilities(self) -> &'static [&'static str] {
-        match self {
-            Self::Shared => &["events", "x-ignore-shared"],
-            Self::Copied => &["events"],
-        }
+    /// All of them: an emulator remembers those of the migration that brought the guest.
+    fn capabilities(self, pauses: bool) -> [(&'static str, bool); 3] {
+        [("events", true), ("x-ignore-shared", self == Self::Shared), ("pause-before-switchover", pauses)]
     }
 }
 
@@ -66,7 +64,7 @@ pub(crate) struct Moments {
 
 /// Makes the target listen.
 pub(crate) async fn receive(target: &Machine, memory: Memory, fault: Option<Fault>) -> Result<(), Error> {
-    target.qmp.capabilities(memory.capabilities()).await?;
+    target.qmp.capabilities(&memory.capabilities(false)).await?;
     if fault == Some(Fault::AnnouncementSuppressed) {
         // The guest's own announcement has as many rounds.
         target.qmp.run("migrate-set-parameters", json!({"announce-rounds": 0})).await?;
@@ -83,18 +81,10 @@ pub(crate) async fn receive(target: &Machine, memory: Memory, fault: Option<Faul
 ///
 /// # Errors
 /// When it does not arrive; the guest then goes on at the source, unless that is gone.
-pub(crate) async fn send(
-    source: &Machine,
-    target: &Machine,
-    memory: Memory,
-    fault: Option<Fault>,
-) -> Result<Moments, Error> {
-    source.qmp.capabilities(memory.capabilities()).await?;
+pub(crate) async fn send(source: &Machine, target: &Machine, memory: Memory, fault: Option<Fault>) -> Result<Moments, Error> {
     let paused = matches!(fault, Some(Fault::Aborted | Fault::SourceKilled));
-    let pause = json!({"capabilities": [{"capability": "pause-before-switchover", "state": paused}]});
-    source.qmp.run("migrate-set-capabilities", pause).await?;
+    source.qmp.capabilities(&memory.capabilities(paused)).await?;
     source.qmp.run("migrate-set-parameters", json!({"max-bandwidth": BANDWIDTH, "downtime-limit": 300})).await?;
-    let seen = source.qmp.events().len();
     let began = Timestamp::now();
     let uri = format!("unix:{}", target.incoming.display());
     source.qmp.run("migrate", json!({"uri": uri})).await?;
@@ -106,7 +96,6 @@ pub(crate) async fn send(
             _ => source.qmp.run("migrate_cancel", json!({})).await.map(drop)?,
         }
     }
-    tracing::trace!(seen, "a guest is on its way");
     let left = source.qmp.event("the guest to leave its node", JOURNEY, |event| over(event, began));
     let arrived = target.qmp.event("the guest to run at its new node", JOURNEY, |event| event.name == "RESUME");
     let mut arrived = std::pin::pin!(arrived);

@@ -96,9 +96,7 @@ impl Record {
 
     /// Makes the object findable by its instance.
     pub(super) async fn label(&self, instance: &str) -> Result<(), Error> {
-        let patch = Patch::Merge(
-            json!({"metadata": {"uid": self.migration.uid(), "labels": {"kubevirt.io/vmi-name": instance}}}),
-        );
+        let patch = Patch::Merge(json!({"metadata": {"uid": self.migration.uid(), "labels": {"kubevirt.io/vmi-name": instance}}}));
         let written = self.api().patch_metadata(&self.migration.name_any(), &PatchParams::default(), &patch).await;
         written.map(drop).map_err(Error::request(self.action("label")))
     }

@@ -3,17 +3,13 @@
 //! they are missing.
 //!
 //! `UDN_PACKETS_LOG=udn_lab_network=debug` shows what the network does, with times.
-//! `UDN_PACKETS_ONLY=vms` leaves everything else out.
 //! `UDN_PACKETS_PAUSE=1` keeps the lab up after the tests until its standard input ends, for a look around.
 
 mod cluster;
-mod frames;
-mod guest;
 mod policies;
 mod probe;
 mod scenarios;
 mod services;
-mod vms;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

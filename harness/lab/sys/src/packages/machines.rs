@@ -54,24 +54,6 @@ impl Machines {
         }
         command
     }
-
-    /// The kernel's image and its release, such as `6.12.0-cloud-amd64`.
-    ///
-    /// # Errors
-    /// When the tree has none.
-    pub fn kernel_image(&self) -> Result<(PathBuf, String), Error> {
-        let boot = self.kernel.join("boot");
-        let mut found: Vec<String> = std::fs::read_dir(&boot)
-            .map_err(Error::file("read", &boot))?
-            .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
-            .collect();
-        found.sort();
-        let release = found.pop().ok_or_else(|| Error::Machines {
-            reason: format!("there is no kernel in {}", boot.display()),
-            remedy: "remove that folder's tree and try again",
-        })?;
-        Ok((boot.join(format!("vmlinuz-{release}")), release))
-    }
 }
 
 /// Finds or fetches QEMU and the kernel. Milliseconds once cached. Blocks.
@@ -154,19 +136,5 @@ mod tests {
         let new = [download("qemu-system-x86_1%3a10.0.13+ds-0+deb13u1_amd64.deb")];
         assert_eq!(facts(&new, "debian trixie".into(), true).unwrap()["qemu"], "10.0.13");
         assert!(facts(&[], "debian trixie".into(), false).is_ok(), "with the host's QEMU only a kernel is fetched");
-    }
-
-    #[test]
-    fn the_newest_kernel_of_a_tree_is_taken() {
-        let root = tempfile::tempdir().unwrap();
-        let boot = root.path().join("boot");
-        std::fs::create_dir_all(&boot).unwrap();
-        let machines =
-            Machines { emulator: "/".into(), qemu: OLDEST_QEMU, kernel: root.path().to_owned(), origin: "test".into() };
-        assert!(machines.kernel_image().unwrap_err().to_string().contains("no kernel"));
-        for name in ["vmlinuz-6.12.1-cloud-amd64", "config-6.12.1-cloud-amd64"] {
-            std::fs::write(boot.join(name), "").unwrap();
-        }
-        assert_eq!(machines.kernel_image().unwrap().1, "6.12.1-cloud-amd64");
     }
 }
