@@ -11,6 +11,7 @@
 //! | [`terminal`] | result lines, truth tables, totals, progress |
 //! | [`listing`] | `list` and `plan` |
 //! | [`explain`] | one cell: its rule, what is probed, what was seen last |
+//! | [`migrations`] | migrations of VMs and what they were to flows |
 //! | [`observed`] | short words for what became of a cell |
 //! | [`text`] | numbers and durations for people |
 
@@ -22,6 +23,7 @@ pub mod json;
 pub mod jsonl;
 pub mod junit;
 pub mod listing;
+pub mod migrations;
 pub mod observed;
 pub mod run;
 pub mod terminal;

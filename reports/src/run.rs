@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use udn_model::event::{CellResult, Event, EventKind, TimeBudget};
+use udn_model::event::{CellResult, Event, EventKind, MigrationReport, TimeBudget};
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 
 use crate::jsonl::Reader;
@@ -100,6 +100,8 @@ pub struct PhaseReport {
     pub more: Vec<String>,
     /// Why its skipped cells are, each reason once.
     pub skip_reasons: Vec<String>,
+    /// Migrations of VMs in it, with the figures of its flows.
+    pub migrations: Vec<MigrationReport>,
 }
 
 impl RunReport {
@@ -148,6 +150,10 @@ impl RunReport {
                 report.rounds = report.rounds.max(*round);
             }
             EventKind::CellFinished(result) => self.cell(result),
+            EventKind::Migrated(report) => {
+                let phase = self.scenario(&report.suite, &report.scenario).phase(&report.phase);
+                phase.migrations.push((**report).clone());
+            }
             EventKind::PhaseFinished { suite, scenario, phase, duration_ms, error, .. } => {
                 let report = self.scenario(suite, scenario).phase(phase);
                 report.duration_ms = Some(*duration_ms);

@@ -154,8 +154,7 @@ impl Agent {
                 Kind::Mirror => self.listeners.mirror_ready(&self.reactor, token.key()),
                 Kind::Bulk => self.bulks.ready(&mut self.reactor, token.key()),
                 Kind::Guest => {
-                    let appeared =
-                        self.guest.as_mut().is_some_and(|guest| guest.ready(&mut self.reactor, token.key()));
+                    let appeared = self.guest.as_mut().is_some_and(|guest| guest.ready(&mut self.reactor, token.key()));
                     if appeared {
                         self.look_around();
                     }

@@ -102,7 +102,10 @@ fn spec(kind: &str, open: &Value) -> Value {
         "VirtualMachineInstance" => spec = instance(open),
         "VirtualMachineInstanceMigration" => {
             spec["required"] = json!(["vmiName"]);
-            spec["properties"] = json!({"vmiName": {"type": "string", "minLength": 1}});
+            spec["properties"] = json!({
+                "vmiName": {"type": "string", "minLength": 1},
+                "addedNodeSelector": {"type": "object", "additionalProperties": {"type": "string"}},
+            });
         }
         _ => {}
     }

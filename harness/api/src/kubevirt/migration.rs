@@ -1,5 +1,7 @@
 //! `VirtualMachineInstanceMigration` (`vmim`): the wish that an instance runs on another node.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +24,9 @@ pub struct VirtualMachineInstanceMigrationSpec {
     /// Name of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmi_name: Option<String>,
+    /// Labels that the target's node must have besides those that the instance asks for, whose own values count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_node_selector: Option<BTreeMap<String, String>>,
 }
 
 /// How far a migration is.

@@ -22,7 +22,11 @@ fn probe(to: &str) -> Probe {
 
 fn has(facts: &Facts, address: &str) -> bool {
     let address: IpAddr = address.parse().expect("an address");
-    facts.interfaces.iter().flat_map(|interface| &interface.addresses).any(|own| own.address == address && !own.tentative)
+    facts
+        .interfaces
+        .iter()
+        .flat_map(|interface| &interface.addresses)
+        .any(|own| own.address == address && !own.tentative)
 }
 
 fn has_v6(facts: &Facts) -> bool {

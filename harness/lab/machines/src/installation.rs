@@ -21,7 +21,11 @@ pub(crate) async fn create(client: &Client) -> Result<(), Error> {
     let namespaces = Api::<Namespace>::all(client.clone());
     existing(namespaces.create(&PostParams::default(), &namespace).await.map(drop), "create namespace kubevirt")?;
     let installations = Api::<KubeVirt>::namespaced(client.clone(), NAME);
-    let object = KubeVirt::new(NAME, KubeVirtSpec::default());
+    // The binding that primary networks need: clients look for it here.
+    let binding =
+        json!({"configuration": {"network": {"binding": {"l2bridge": {"domainAttachmentType": "managedTap"}}}}});
+    let spec = KubeVirtSpec { other: binding.as_object().cloned().unwrap_or_default() };
+    let object = KubeVirt::new(NAME, spec);
     existing(
         installations.create(&PostParams::default(), &object).await.map(drop),
         "create KubeVirt kubevirt/kubevirt",

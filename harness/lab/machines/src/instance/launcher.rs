@@ -113,6 +113,8 @@ fn manifest(
         annotations.insert(key.clone(), value.clone().into());
     }
     let spec = &instance.spec;
+    let mut selector = migration.and_then(|migration| migration.spec.added_node_selector.clone()).unwrap_or_default();
+    selector.extend(spec.node_selector.clone().unwrap_or_default());
     let mut affinity =
         spec.affinity.as_ref().and_then(|one| serde_json::to_value(one).ok()).unwrap_or_else(|| json!({}));
     if let Some(migration) = migration {
@@ -141,7 +143,7 @@ fn manifest(
         },
         "spec": {
             "restartPolicy": "Never", "enableServiceLinks": false, "automountServiceAccountToken": false,
-            "hostname": machine, "nodeSelector": spec.node_selector, "affinity": affinity, "tolerations": spec.tolerations,
+            "hostname": machine, "nodeSelector": selector, "affinity": affinity, "tolerations": spec.tolerations,
             "terminationGracePeriodSeconds": spec.termination_grace_period_seconds.unwrap_or(30),
             // Says whether there is such an image.
             "initContainers": [{"name": "kernel-boot", "image": image, "command": ["true"]}],
@@ -199,8 +201,12 @@ mod tests {
     fn a_target_stays_away_from_its_source() {
         let mut migration = VirtualMachineInstanceMigration::new("m", Default::default());
         migration.metadata.uid = Some("job".into());
+        migration.spec.added_node_selector =
+            Some([("a".to_owned(), "x".to_owned()), ("c".to_owned(), "d".to_owned())].into());
         let pod: Pod = serde_json::from_value(manifest(&instance(), "x", &[], Some(&migration))).unwrap();
         assert_eq!(pod.labels()["kubevirt.io/migrationJobUID"], "job");
+        let wanted = pod.spec.as_ref().unwrap().node_selector.clone().unwrap();
+        assert_eq!(wanted, [("a".to_owned(), "b".to_owned()), ("c".to_owned(), "d".to_owned())].into());
         let away = pod.spec.unwrap().affinity.unwrap().pod_anti_affinity.unwrap();
         let term = &away.required_during_scheduling_ignored_during_execution.unwrap()[0];
         assert_eq!(

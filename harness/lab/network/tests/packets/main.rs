@@ -3,7 +3,6 @@
 //! they are missing.
 //!
 //! `UDN_PACKETS_LOG=udn_lab_network=debug` shows what the network does, with times.
-//! `UDN_PACKETS_ONLY=vms` leaves everything else out.
 //! `UDN_PACKETS_PAUSE=1` keeps the lab up after the tests until its standard input ends, for a look around.
 
 mod claims;
@@ -15,7 +14,6 @@ mod policies;
 mod probe;
 mod scenarios;
 mod services;
-mod vms;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
