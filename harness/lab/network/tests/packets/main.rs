@@ -3,6 +3,7 @@
 //! they are missing.
 //!
 //! `UDN_PACKETS_LOG=udn_lab_network=debug` shows what the network does, with times.
+//! `UDN_PACKETS_ONLY=vms` leaves everything else out.
 //! `UDN_PACKETS_PAUSE=1` keeps the lab up after the tests until its standard input ends, for a look around.
 
 mod claims;
@@ -14,6 +15,7 @@ mod policies;
 mod probe;
 mod scenarios;
 mod services;
+mod vms;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
