@@ -14,6 +14,7 @@ use super::cache::key_of;
 use super::denied::Denied;
 use super::plan::{self, Claim};
 use super::pods::takes_part;
+use super::standing::vm_of;
 use super::state::{State, claim_owner};
 use super::status::{Wanted, merge};
 use crate::annotation::{self, Attachment, ClaimRef};
@@ -70,7 +71,7 @@ impl Controller {
         }
     }
 
-    /// Puts the addresses aside that claims and pods have on a network since a former life of this controller, or of the
+    /// Puts aside what claims and pods have on a network, MACs included, since a former life of this controller, or of the
     /// network: who comes first now must not get them.
     pub(crate) fn put_known_addresses_aside(&self, state: &mut State, network: &str) {
         let Some(known) = state.networks.get(network) else { return };
@@ -98,6 +99,12 @@ impl Controller {
                 let port = naming::pod_port(&nad, &namespace, &pod.name_any(), 0);
                 let owner = claim.map_or_else(|| plan::owner(&uid, &port), |claim| claim_owner(&claim));
                 put_aside(state, network, &owner, &entry.ip_addresses);
+                let vm = vm_of(pod).filter(|_| nad != naming::DEFAULT_NETWORK);
+                let mac_owner = vm
+                    .map_or_else(|| plan::owner(&uid, &port), |vm| plan::mac_owner(&naming::nad_key(&namespace, &vm)));
+                if let (Ok(mac), Some(network)) = (entry.mac_address.parse(), state.networks.get_mut(network)) {
+                    network.put_mac_aside(&mac_owner, mac);
+                }
             }
         }
     }

@@ -122,7 +122,7 @@ pub(crate) fn owner(uid: &str, port: &str) -> String {
 }
 
 /// Who holds the MAC of a virtual machine: both pods of a live migration have it.
-fn mac_owner(vm: &str) -> String {
+pub(crate) fn mac_owner(vm: &str) -> String {
     format!("vm {vm}")
 }
 

@@ -253,6 +253,11 @@ impl NetworkState {
         }
     }
 
+    /// … a MAC, unless somebody has it.
+    pub(crate) fn put_mac_aside(&mut self, owner: &str, mac: Mac) {
+        self.macs.entry(mac).or_insert_with(|| owner.to_owned());
+    }
+
     /// Gives `owner` this MAC.
     pub(crate) fn claim_mac(&mut self, owner: &str, mac: Mac) -> Result<(), Denied> {
         match self.macs.get(&mac) {

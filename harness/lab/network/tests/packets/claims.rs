@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use udn_lab_sys::pod::{AttachError, PodNetwork};
 
 use crate::cluster::{Cluster, eventually};
 use crate::machine::{Machine, claim, claims, entry, launcher, parsed};
@@ -73,10 +74,14 @@ pub(crate) async fn kept(cluster: &Cluster, machine: Machine) -> Result<()> {
     for pod in &machine.pods {
         cluster.delete_pod(pod).await?;
     }
-    let other = cluster.pod("vms", "passer-by", NODES[1], json!({})).await?;
+    // Addresses go round: whoever takes the next one proves nothing, whoever asks for these does.
+    let request = json!([{"name": "default", "namespace": "ovn-kubernetes", "ips": had}]).to_string();
+    let annotations = json!({"v1.multus-cni.io/default-network": request});
+    let thief = cluster.create_pod("vms", "thief", NODES[1], annotations).await?;
+    let refused = cluster.network.attach(&thief).await;
     ensure!(
-        other.own_addresses().iter().all(|it| !had.iter().any(|kept| kept.starts_with(&format!("{it}/")))),
-        "given away"
+        matches!(&refused, Err(AttachError::Pending { reason, .. }) if reason.contains("provided IP is already allocated")),
+        "given away: {refused:?}"
     );
     let again = launcher(cluster, machine.name, "virt-launcher-db-again", NODES[2], Value::Null).await?;
     cluster.attach_silent(&again).await?;

@@ -86,13 +86,12 @@ impl Guest {
 
     /// The guest runs in this pod from now on.
     pub(crate) async fn run_in(&self, pod: &str) -> Result<()> {
-        for (other, way) in &self.ways {
-            if other != pod {
-                self.links.link().set(LinkUnspec::new_with_index(*way).down().build()).execute().await?;
-            }
+        // First up, then down: without any way the guest would forget its neighbours.
+        let (_, here) = self.ways.iter().find(|(name, _)| name == pod).context("no way into that pod")?;
+        self.links.link().set(LinkUnspec::new_with_index(*here).up().build()).execute().await?;
+        for (_, way) in self.ways.iter().filter(|(name, _)| name != pod) {
+            self.links.link().set(LinkUnspec::new_with_index(*way).down().build()).execute().await?;
         }
-        let (_, way) = self.ways.iter().find(|(name, _)| name == pod).context("no way into that pod")?;
-        self.links.link().set(LinkUnspec::new_with_index(*way).up().build()).execute().await?;
         Ok(())
     }
 }

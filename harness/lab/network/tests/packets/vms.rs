@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -240,7 +241,7 @@ async fn hand_over(cluster: &Cluster, site: &Site, machine: &mut Machine, client
     let services: Api<Service> = Api::namespaced(cluster.client.clone(), "vms");
     let service = json!({"metadata": {"name": machine.name}, "spec": {"selector": {"app": machine.name}, "ports": [{"port": 80, "targetPort": ECHO}]}});
     services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
-    let (mut times, mut both) = (Vec::new(), Vec::new());
+    let (mut times, mut both, mut operations) = (Vec::new(), Vec::new(), BTreeSet::new());
     for number in 0..MIGRATIONS {
         let node = if machine.node() == NODES[1] { NODES[2] } else { NODES[1] };
         let target = machine.target(cluster, node).await?;
@@ -255,7 +256,7 @@ async fn hand_over(cluster: &Cluster, site: &Site, machine: &mut Machine, client
         slices(cluster, machine, &[&machine.pods[0], &target]).await?;
         mirrored(cluster, machine, &source).await?;
         echo(number)?;
-        let wire = Wire::open(&machine.guest.netns, INTERFACE)?;
+        let ear = Ear::open(&machine.guest.netns)?;
         machine.guest.run_in(&target.pod).await?;
         // Datagrams that were under way come back, or never.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -266,7 +267,11 @@ async fn hand_over(cluster: &Cluster, site: &Site, machine: &mut Machine, client
         v6.next().await?;
         both.push(written.elapsed());
         echo(number)?;
-        announced(&wire)?;
+        let heard = ear.announced().await?;
+        operations.extend(heard.iter().filter_map(|it| match it {
+            News::Gratuitous(operation, ..) => Some(*operation),
+            News::Advertised(_) => None,
+        }));
         ensure!(port(site, &target.pod).await? == (true, true), "the target's port is closed");
         ensure!(port(site, &source).await? == (false, false), "the source's port is open still");
         mirrored(cluster, machine, &target.pod).await?;
@@ -292,6 +297,7 @@ async fn hand_over(cluster: &Cluster, site: &Site, machine: &mut Machine, client
             times[times.len() - 1].as_millis()
         );
     }
+    println!("     gratuitous ARP operations that the guest heard: {operations:?}");
     println!("     {} of {} datagrams came back", v4.answered.load(Ordering::Relaxed), v4.sent.load(Ordering::Relaxed));
     Ok(())
 }
@@ -314,29 +320,65 @@ fn outside(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// The guest hears where its gateways are, in whatever order: frames that the datapath knows overtake others.
-fn announced(wire: &Wire) -> Result<()> {
-    let gateway = ([0x0a, 0x58, 10, 55, 0, 1], Ipv4Addr::new(10, 55, 0, 1));
-    let router: std::net::Ipv6Addr = "fe80::858:aff:fe37:1".parse()?;
-    let (mut resolved, mut current) = (false, false);
-    let mut former = BTreeSet::new();
-    let end = Instant::now() + Duration::from_secs(2);
-    while !(resolved && current && former.len() == NODES.len()) {
-        ensure!(Instant::now() < end, "gratuitous ARP {resolved}, current gateway {current}, former {former:?}");
-        let heard = wire.find(Duration::from_millis(100), |frame| match gratuitous(frame) {
-            Some((_, mac, address)) => ((mac, address) == gateway).then_some(None),
-            None => Advertisement::read(frame).map(Some),
-        });
-        match heard {
-            Some(None) => resolved = true,
-            Some(Some(found)) if found.lifetime == 65535 => current = found.router == router,
-            Some(Some(found)) if found.lifetime == 0 => {
-                former.insert(found.router);
+/// What a guest hears of its gateways. Heard all the time: a socket that nobody reads loses what comes last.
+struct Ear {
+    end: Arc<AtomicBool>,
+    heard: Arc<Mutex<Vec<News>>>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum News {
+    /// Operation, MAC and address of a gratuitous ARP.
+    Gratuitous(u8, [u8; 6], Ipv4Addr),
+    Advertised(Advertisement),
+}
+
+impl Ear {
+    fn open(netns: &Netns) -> Result<Self> {
+        let wire = Wire::open(netns, INTERFACE)?;
+        let ear = Self { end: Arc::default(), heard: Arc::default() };
+        let (end, heard) = (ear.end.clone(), ear.heard.clone());
+        std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let news = wire.find(Duration::from_millis(100), |frame| {
+                    let told = gratuitous(frame).map(|(operation, mac, ip)| News::Gratuitous(operation, mac, ip));
+                    told.or_else(|| Advertisement::read(frame).map(News::Advertised))
+                });
+                heard.lock().unwrap_or_else(PoisonError::into_inner).extend(news);
             }
-            _ => {}
+        });
+        Ok(ear)
+    }
+
+    /// Waits until it has heard where its gateways are, in whatever order: frames that the datapath knows overtake others.
+    async fn announced(&self) -> Result<Vec<News>> {
+        let router: std::net::Ipv6Addr = "fe80::858:aff:fe37:1".parse()?;
+        let gateway = ([0x0a, 0x58, 10, 55, 0, 1], Ipv4Addr::new(10, 55, 0, 1));
+        let end = Instant::now() + Duration::from_secs(2);
+        loop {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let resolved = heard.iter().any(|it| matches!(it, News::Gratuitous(_, mac, ip) if (*mac, *ip) == gateway));
+            let advertised = || {
+                heard.iter().filter_map(|it| match it {
+                    News::Advertised(found) => Some(found),
+                    News::Gratuitous(..) => None,
+                })
+            };
+            let current = advertised().any(|it| it.lifetime == 65535 && it.router == router);
+            let former: BTreeSet<_> = advertised().filter(|it| it.lifetime == 0).map(|it| it.router).collect();
+            if resolved && current && former.len() == NODES.len() {
+                return Ok(heard);
+            }
+            ensure!(Instant::now() < end, "the guest has heard {heard:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    Ok(())
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A migration that comes to nothing: nobody notices.
@@ -373,7 +415,7 @@ async fn silent(cluster: &Cluster, machine: &mut Machine) -> Result<()> {
     };
     fault(json!("no-hand-over,no-gateway-announcements")).await?;
     let target = machine.target(cluster, node).await?;
-    let wire = Wire::open(&machine.guest.netns, INTERFACE)?;
+    let ear = Ear::open(&machine.guest.netns)?;
     machine.guest.run_in(&target.pod).await?;
     annotate(cluster, &target.pod, json!({READY: "2026-01-01T00:00:00Z"})).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -381,7 +423,7 @@ async fn silent(cluster: &Cluster, machine: &mut Machine) -> Result<()> {
     fault(json!("no-gateway-announcements")).await?;
     machine.pods.insert(0, target);
     eventually("the hand-over, late", async || Ok(outside(machine).is_ok())).await?;
-    ensure!(announced(&wire).is_err(), "the gateway was announced although it must not be");
+    ensure!(ear.announced().await.is_err(), "the gateway was announced although it must not be");
     fault(Value::Null).await?;
     println!("ok   faults of a node are seen");
     Ok(())

@@ -181,6 +181,12 @@ fn a_claim_keeps_addresses_pod_or_no_pod() {
     end(&mut state, "target", &target);
     let other = ask(&mut state, "other", true, &[]).unwrap();
     assert_ne!(addresses(&other), addresses(&first));
+    let wanted = addresses(&first).join(r#"",""#);
+    let request = format!(r#"[{{"name":"default","ips":["{wanted}"]}}]"#);
+    let refused = |taken: Result<Vec<Attachment>, Refusal>| {
+        assert!(matches!(taken, Err(Refusal::Refuse(denied, None)) if denied.cause == Cause::AddressConflict));
+    };
+    refused(ask(&mut state, "thief", true, &[(names::DEFAULT_NETWORK, &request)]));
     db.addresses.clone_from(&first[1].addresses);
     let again = ask_for(&mut state, "again", true, &[], Some("db"), Some(&db)).unwrap();
     assert_eq!(addresses(&again), addresses(&first));
@@ -188,10 +194,7 @@ fn a_claim_keeps_addresses_pod_or_no_pod() {
     run(&mut state, "again", &again);
     state.claims.clear();
     state.release_unused_claim("db");
-    let wanted = addresses(&first).join(r#"",""#);
-    let request = format!(r#"[{{"name":"default","ips":["{wanted}"]}}]"#);
-    let taken = ask(&mut state, "thief", true, &[(names::DEFAULT_NETWORK, &request)]);
-    assert!(matches!(taken, Err(Refusal::Refuse(denied, None)) if denied.cause == Cause::AddressConflict));
+    refused(ask(&mut state, "thief", true, &[(names::DEFAULT_NETWORK, &request)]));
     end(&mut state, "again", &again);
     assert!(ask(&mut state, "heir", true, &[(names::DEFAULT_NETWORK, &request)]).is_ok());
 }
