@@ -70,8 +70,11 @@ pub(crate) fn emulators(name: &str) -> usize {
     let argument = format!("-name\0{name}");
     processes(|process| {
         let ours = has(&process.join("cmdline"), argument.as_bytes()) && !has(&process.join("status"), b"State:\tZ");
+        if !ours {
+            return false;
+        }
         let mut parent = process.to_owned();
-        while ours {
+        loop {
             let status = fs::read_to_string(parent.join("status")).unwrap_or_default();
             let above = status.lines().find_map(|line| line.strip_prefix("PPid:")).map_or("0", str::trim).to_owned();
             if above == std::process::id().to_string() {
@@ -82,6 +85,5 @@ pub(crate) fn emulators(name: &str) -> usize {
             }
             parent = Path::new("/proc").join(above);
         }
-        false
     })
 }

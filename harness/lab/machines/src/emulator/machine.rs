@@ -54,7 +54,17 @@ pub(crate) struct Machine {
     /// Where a migration arrives.
     pub(crate) incoming: PathBuf,
     ended: watch::Receiver<Option<Ended>>,
-    kill: Arc<Notify>,
+    kill: Kill,
+}
+
+/// Ends the process when dropped: nobody who loses interest half-way leaves one behind.
+#[derive(Debug)]
+struct Kill(Arc<Notify>);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// How to start one.
@@ -93,9 +103,9 @@ impl Start<'_> {
             command.spawn()
         };
         let child = netns.run(spawn).and_then(|child| child).map_err(Error::file("start QEMU"))?;
-        let kill = Arc::new(Notify::new());
+        let kill = Kill(Arc::new(Notify::new()));
         let (sender, mut ended) = watch::channel(None);
-        tokio::spawn(follow(child, kill.clone(), sockets.log.clone(), sender));
+        tokio::spawn(follow(child, kill.0.clone(), sockets.log.clone(), sender));
         let open = async {
             let (monitor, console) = tokio::try_join!(accept(&monitor), accept(&console))?;
             Ok::<_, Error>((Qmp::open(monitor).await?, Console::new(console)))
@@ -110,7 +120,6 @@ impl Start<'_> {
         let (qmp, console) = match opened {
             Ok(opened) => opened?,
             Err(_) => {
-                kill.notify_one();
                 return Err(Error::Deadline { what: "QEMU's monitor".into(), seconds: START.as_secs() });
             }
         };
@@ -175,13 +184,7 @@ impl Machine {
 
     /// Ends it at once, and waits until it has ended.
     pub(crate) async fn kill(&self) {
-        self.kill.notify_one();
+        self.kill.0.notify_one();
         self.ended().await;
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.kill.notify_one();
     }
 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 use udn_api::kubevirt::{InstancePhase, VirtualMachineInstance, VirtualMachineInstanceMigration, names};
 use udn_lab_controllers::Severity;
 
@@ -29,7 +28,7 @@ const UNSCHEDULED: Duration = Duration::from_secs(300);
 /// Follows a migration until its object is gone.
 pub(crate) async fn run(context: Context, migration: Arc<VirtualMachineInstanceMigration>) {
     let record = Record::new(context.clone(), migration.clone());
-    let course = Course { context, migration, record, pod: OnceCell::new() };
+    let course = Course { context, migration, record };
     if let Err(error) = course.all().await {
         tracing::debug!(migration = course.migration.name_any(), %error, "a migration's way ended early");
     }
@@ -39,8 +38,6 @@ struct Course {
     context: Context,
     migration: Arc<VirtualMachineInstanceMigration>,
     record: Record,
-    /// The target's launcher pod.
-    pod: OnceCell<Pod>,
 }
 
 /// Everything that a journey needs.
@@ -140,6 +137,9 @@ impl Course {
         if !instance.has("LiveMigratable") {
             return Err(Error::Migration("the instance is not live migratable".into()));
         }
+        if instance.has("Paused") {
+            return Err(Error::Migration("the instance is paused".into()));
+        }
         let word = self
             .migration
             .annotations()
@@ -155,11 +155,10 @@ impl Course {
     async fn prepare(&self, journey: &Journey<'_>) -> Result<Arc<Machine>, Error> {
         let annotations = claims::ensure(&self.context, &journey.instance).await?;
         let pod = launcher::create(&self.context, &journey.instance, &annotations, Some(&self.migration)).await?;
-        let pod = self.pod.get_or_init(|| async { pod }).await;
         let created = format!("Created migration target pod {}/{}", self.namespace(), pod.name_any());
         self.tell(Severity::Normal, "SuccessfulCreate", &created);
         self.record.phase("Scheduling").await?;
-        let waited = tokio::time::timeout(UNSCHEDULED, self.scheduled(pod)).await;
+        let waited = tokio::time::timeout(UNSCHEDULED, self.scheduled(&pod)).await;
         let place = waited.map_err(|_| Error::Deadline {
             what: format!("a node for target pod {}", pod.name_any()),
             seconds: UNSCHEDULED.as_secs(),
@@ -325,22 +324,13 @@ impl Course {
                 let _ = tokio::fs::remove_file(&target.guest.memory).await;
             }
         }
-        let mut uid = String::new();
-        if let Some(pod) = self.pod.get() {
-            uid = pod.uid().unwrap_or_default();
-            let now = self.context.pods.get(&self.namespace(), &pod.name_any());
-            let node = now.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone());
-            match node.and_then(|node| self.context.nodes.get(&node)) {
-                Some(node) if target.is_some() => node.end(&uid, false),
-                _ => launcher::delete(&self.context, &self.namespace(), &pod.name_any()).await?,
-            }
-        }
+        let uids = self.clear(target.is_some()).await?;
         let called_off = self.is_deleted();
         journey
             .slot
             .update(|status| {
                 if let Some(pods) = status["activePods"].as_object_mut() {
-                    pods.remove(&uid);
+                    pods.retain(|uid, _| !uids.contains(uid));
                 }
                 if status["migrationState"]["migrationUid"] != json!(self.migration.uid()) {
                     return;
@@ -358,6 +348,23 @@ impl Course {
             .await?;
         self.tell(Severity::Warning, "FailedMigration", &why);
         self.record.over("Failed", self.state(journey).await, Some(&why)).await
+    }
+
+    /// Ends the target's pods, of which there may be one that nobody remembers creating; their UIDs. `begun`: the guest was on
+    /// its way to it, so that it ends like a container that failed; else it is deleted.
+    async fn clear(&self, begun: bool) -> Result<Vec<String>, Error> {
+        let (namespace, uid) = (self.namespace(), self.migration.uid().unwrap_or_default());
+        let pods = Api::<Pod>::namespaced(self.context.client.clone(), &namespace);
+        let mine = ListParams::default().labels(&format!("{}={uid}", names::MIGRATION_JOB));
+        let mine = pods.list(&mine).await.map_err(Error::request(format!("list target pods in {namespace}")))?;
+        for pod in &mine {
+            let node = pod.spec.as_ref().and_then(|spec| self.context.nodes.get(spec.node_name.as_deref()?));
+            match node {
+                Some(node) if begun => node.end(&pod.uid().unwrap_or_default(), false),
+                _ => launcher::delete(&self.context, &namespace, &pod.name_any()).await?,
+            }
+        }
+        Ok(mine.iter().filter_map(ResourceExt::uid).collect())
     }
 
     fn is_deleted(&self) -> bool {
