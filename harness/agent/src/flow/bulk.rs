@@ -18,8 +18,8 @@ use crate::agent::random;
 use crate::clock::MILLISECOND;
 use crate::probe::{Stop, classify, local_address, tcp};
 use crate::protocol::{
-    BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULKS, Banner, Body, Bulk, BulkReport, BulkResult, Direction, Failure, FlowEnd,
-    Identify, Outcome, Probe, Transport, Unreachable,
+    BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULKS, Banner, Body, Bulk, BulkReport, BulkResult, Direction, Failure,
+    FlowEnd, Identify, Outcome, Probe, Transport, Unreachable,
 };
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
@@ -72,7 +72,11 @@ enum Stage {
     Banner,
     Accepted,
     /// What the kernel had counted as acknowledged when it began, and has since.
-    Open { ledger: Ledger, acknowledged: u64, tick: u64 },
+    Open {
+        ledger: Ledger,
+        acknowledged: u64,
+        tick: u64,
+    },
 }
 
 impl Bulks {
@@ -369,8 +373,11 @@ impl Running {
 
     fn report(&self) -> Box<BulkReport> {
         let now = now();
-        let counted =
-            if let Stage::Open { ledger, .. } = &self.stage { ledger.report(now.monotonic) } else { BulkReport::default() };
+        let counted = if let Stage::Open { ledger, .. } = &self.stage {
+            ledger.report(now.monotonic)
+        } else {
+            BulkReport::default()
+        };
         Box::new(BulkReport {
             started_us: self.started.wall,
             took_us: now.monotonic.saturating_sub(self.started.monotonic),

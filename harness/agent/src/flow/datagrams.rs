@@ -113,9 +113,7 @@ impl Datagrams {
         let payload = if is_marked { payload::with_nonce(nonce) } else { payload::frame_with_nonce(nonce) };
         match self.form {
             Form::Banner => payload,
-            Form::Echo { to, identifier, .. } => {
-                echo_request_with(to.is_ipv6(), identifier, number as u16, &payload)
-            }
+            Form::Echo { to, identifier, .. } => echo_request_with(to.is_ipv6(), identifier, number as u16, &payload),
         }
     }
 

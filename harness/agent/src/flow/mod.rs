@@ -28,8 +28,8 @@ use crate::agent::random;
 use crate::clock::{MILLISECOND, monotonic_us};
 use crate::probe::{Stop, classify, datagram, echo, tcp};
 use crate::protocol::{
-    Body, FLOW_PERIODS_US, FLOWS, Failure, Flow, FlowEnd, FlowReport, FlowResult, IcmpMeans, Identify, Outcome,
-    Probe, Transport,
+    Body, FLOW_PERIODS_US, FLOWS, Failure, Flow, FlowEnd, FlowReport, FlowResult, IcmpMeans, Identify, Outcome, Probe,
+    Transport,
 };
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};

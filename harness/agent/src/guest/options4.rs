@@ -73,8 +73,7 @@ impl Question {
         }
         message.extend([LARGEST, 2]);
         message.extend(1500_u16.to_be_bytes());
-        let wanted =
-            [MASK, ROUTER, RESOLVER, HOSTNAME, DOMAIN, MTU, LEASE_TIME, SERVER, RENEWAL_TIME, REBINDING_TIME];
+        let wanted = [MASK, ROUTER, RESOLVER, HOSTNAME, DOMAIN, MTU, LEASE_TIME, SERVER, RENEWAL_TIME, REBINDING_TIME];
         message.extend([WANTED, wanted.len() as u8]);
         message.extend(wanted);
         message.push(END);

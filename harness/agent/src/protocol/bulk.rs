@@ -10,9 +10,9 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::{FlowEnd, Gap, Stall, TcpFigures, Unreachable};
 #[cfg(doc)]
 use super::{GAPS_KEPT, Listen, Op, Outcome, STALLS_KEPT};
-use super::{FlowEnd, Gap, Stall, TcpFigures, Unreachable};
 
 /// Bulk transfers that an agent makes at once.
 pub const BULKS: usize = 8;

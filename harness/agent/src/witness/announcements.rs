@@ -58,10 +58,8 @@ impl AnnouncementLog {
         if interfaces.is_empty() {
             self.sockets.clear();
         } else if self.sockets.is_empty() {
-            self.sockets = open(reactor).map_err(|errno| Failure {
-                attempted: "capture announcements".into(),
-                errno: errno.raw_os_error(),
-            })?;
+            self.sockets = open(reactor)
+                .map_err(|errno| Failure { attempted: "capture announcements".into(), errno: errno.raw_os_error() })?;
         }
         self.interfaces = interfaces;
         Ok(())
@@ -308,7 +306,10 @@ mod tests {
         let seen = |frame: &[u8]| parse(frame).expect("an announcement");
         let gratuitous = seen(&frame(ARP, &arp(1, [10, 0, 0, 1], [10, 0, 0, 1])));
         assert_eq!((gratuitous.kind, gratuitous.unsolicited), (AnnouncementKind::ArpRequest, true));
-        assert_eq!((gratuitous.mac.as_str(), gratuitous.destination.as_str()), ("0a:58:0a:00:00:01", "ff:ff:ff:ff:ff:ff"));
+        assert_eq!(
+            (gratuitous.mac.as_str(), gratuitous.destination.as_str()),
+            ("0a:58:0a:00:00:01", "ff:ff:ff:ff:ff:ff")
+        );
         let answer = seen(&frame(ARP, &arp(2, [10, 0, 0, 1], [10, 0, 0, 9])));
         assert_eq!((answer.kind, answer.unsolicited), (AnnouncementKind::ArpReply, false));
         let moved = seen(&frame(RARP, &arp(3, [0; 4], [0; 4])));
