@@ -1,5 +1,6 @@
 //! The event loop: who gets which event, and which request is whose.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -208,7 +209,7 @@ impl Agent {
             }
             Op::Announcements { after } => Body::Announcements(self.announcements.tell(after)),
             Op::Facts => facts::collect().map_or_else(Body::Failed, |mut facts| {
-                facts.guest = self.guest.as_ref().map(Guest::facts);
+                facts.guest = self.guest.as_ref().map(|guest| Box::new(guest.facts()));
                 Body::Facts(facts)
             }),
             Op::Shutdown => {

@@ -40,26 +40,47 @@ pub fn archive(agent: &[u8], kernel: &Kernel) -> Result<Vec<u8>, Error> {
     layer.file(INITRAMFS.trim_start_matches('/'), 0o644, &initramfs(agent, kernel)?);
     // Readable by everybody: where KubeVirt takes it from, it is another user.
     layer.file(KERNEL.trim_start_matches('/'), 0o644, &vmlinuz);
-    Ok(layout(&layer.finish()))
+    Ok(layout(layer.finish()))
+}
+
+/// A content and its digest, which takes a while for a layer.
+struct Blob {
+    content: Vec<u8>,
+    digest: String,
+}
+
+impl Blob {
+    fn new(content: Vec<u8>) -> Self {
+        let digest = digest(&content);
+        Self { content, digest }
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({"digest": format!("sha256:{}", self.digest), "mediaType": media_type, "size": self.content.len()})
+    }
 }
 
 /// The archive of an image with one layer.
-fn layout(layer: &[u8]) -> Vec<u8> {
-    let layer_digest = digest(layer);
-    let config = text(&json!({
+fn layout(layer: Vec<u8>) -> Vec<u8> {
+    let layer = Blob::new(layer);
+    let config = Blob::new(text(&json!({
         "architecture": architecture(),
         "config": {"Entrypoint": [AGENT]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "udn-conformance image"}],
         "os": "linux",
-        "rootfs": {"diff_ids": [format!("sha256:{layer_digest}")], "type": "layers"},
-    }));
-    let manifest = text(&json!({
-        "config": descriptor(CONFIG_TYPE, &config),
-        "layers": [descriptor(LAYER_TYPE, layer)],
+        "rootfs": {"diff_ids": [format!("sha256:{}", layer.digest)], "type": "layers"},
+    })));
+    let manifest = Blob::new(text(&json!({
+        "config": config.descriptor(CONFIG_TYPE),
+        "layers": [layer.descriptor(LAYER_TYPE)],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
-    }));
-    let mut listed = descriptor(MANIFEST_TYPE, &manifest);
+    })));
+    let mut listed = manifest.descriptor(MANIFEST_TYPE);
     let tag = NAME.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     // containerd reads the first, others the second.
     listed["annotations"] = json!({"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": tag});
@@ -68,23 +89,18 @@ fn layout(layer: &[u8]) -> Vec<u8> {
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "schemaVersion": 2,
     }));
-    let blob = |content: &[u8]| format!("blobs/sha256/{}", digest(content));
-    let docker = text(&json!([{"Config": blob(&config), "Layers": [blob(layer)], "RepoTags": [NAME]}]));
+    let docker = text(&json!([{"Config": config.path(), "Layers": [layer.path()], "RepoTags": [NAME]}]));
 
     let mut archive = Tar::default();
     archive.folder("blobs");
     archive.folder("blobs/sha256");
-    for content in [config.as_slice(), &manifest, layer] {
-        archive.file(&blob(content), 0o644, content);
+    for blob in [&config, &manifest, &layer] {
+        archive.file(&blob.path(), 0o644, &blob.content);
     }
     archive.file("index.json", 0o644, &index);
     archive.file("manifest.json", 0o644, &docker);
     archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
     archive.finish()
-}
-
-fn descriptor(media_type: &str, content: &[u8]) -> Value {
-    json!({"digest": format!("sha256:{}", digest(content)), "mediaType": media_type, "size": content.len()})
 }
 
 fn digest(content: &[u8]) -> String {
@@ -121,8 +137,8 @@ mod tests {
     #[test]
     fn every_blob_is_what_its_name_says_and_is_named_by_its_digest() {
         let layer = b"a layer".as_slice();
-        let archive = layout(layer);
-        assert_eq!(archive, layout(layer), "the same bytes");
+        let archive = layout(layer.to_vec());
+        assert_eq!(archive, layout(layer.to_vec()), "the same bytes");
         let files = files(&archive);
         let find = |path: &str| &files.iter().find(|(name, _)| name == path).expect("the file").1;
         for (name, content) in &files {

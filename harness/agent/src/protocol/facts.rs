@@ -1,5 +1,6 @@
 //! The agent's view of its network.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -25,7 +26,7 @@ pub struct Facts {
     pub resolvers: Resolvers,
     /// What the network told a VM whose first process is the agent; none elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guest: Option<Guest>,
+    pub guest: Option<Box<Guest>>,
 }
 
 /// A network interface.

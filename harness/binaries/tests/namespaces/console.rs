@@ -1,18 +1,22 @@
 //! The agent on a terminal: clients that come and go unseen, noise, and nobody who reads.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
 use nix::unistd::ttyname;
 use tempfile::TempDir;
 use udn_agent::protocol::{Body, Facts, Hello, Message};
+use udn_lab_sys::netns::Netns;
 
 use crate::support::agent::install;
+use crate::support::topology::ip;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,6 +25,8 @@ struct Console {
     agent: Child,
     input: File,
     lines: Receiver<String>,
+    /// Held: nobody reads.
+    gate: Arc<Mutex<()>>,
     /// Kept open: else the terminal hangs up.
     _terminal: OwnedFd,
     _folder: TempDir,
@@ -28,6 +34,10 @@ struct Console {
 
 impl Console {
     fn start() -> Self {
+        Self::start_in(&Netns::create("console").expect("a network namespace: run this as root"))
+    }
+
+    fn start_in(netns: &Netns) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("agent");
         install(udn_binaries::AGENT, &program);
@@ -35,17 +45,20 @@ impl Console {
         let path = ttyname(&pair.slave).expect("its name");
         let mut command = Command::new(&program);
         command.arg("console").arg(&path).stdin(Stdio::null()).stdout(Stdio::null());
-        let agent = command.spawn().expect("start the agent");
+        let agent = netns.run(|| command.spawn()).expect("enter the namespace").expect("start the agent");
         let output = File::from(pair.master.try_clone().expect("a second handle"));
         let (sender, lines) = channel();
+        let gate = Arc::new(Mutex::new(()));
+        let passing = Arc::clone(&gate);
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     break;
                 }
+                drop(passing.lock());
             }
         });
-        Self { agent, input: File::from(pair.master), lines, _terminal: pair.slave, _folder: folder }
+        Self { agent, input: File::from(pair.master), lines, gate, _terminal: pair.slave, _folder: folder }
     }
 
     fn write(&mut self, text: &str) {
@@ -131,19 +144,36 @@ fn what_a_client_missed_is_replayed_to_the_next() {
 
 #[test]
 fn a_console_that_nobody_reads_does_not_stop_the_agent() {
-    let mut console = Console::start();
+    let netns = Netns::create("console").expect("a network namespace: run this as root");
+    ip(&netns, "link set lo up");
+    let mut console = Console::start_in(&netns);
     console.greet(1);
     console.write("{\"id\":0,\"op\":{\"attach\":{\"session\":7,\"after\":0}}}\n");
-    // The reading thread goes on, so let far more come than a terminal holds while nobody takes it from there: each answer
-    // is some kilobytes, and the terminal takes four at once.
+    let listen = r#"{"transport":"tcp","port":7,"identity":"the console's"}"#;
+    console.write(&format!("{{\"id\":9,\"op\":{{\"listen\":{listen}}}}}\n"));
+    assert_eq!(console.answer(), (1, 9, Body::Done));
+    let gate = Arc::clone(&console.gate);
+    let held = gate.lock();
+    // Far more than a terminal holds: it takes some kilobytes.
     for id in 10..200 {
         console.write(&format!("{{\"id\":{id},\"op\":\"facts\"}}\n"));
     }
+    for _ in 0..20 {
+        let mut banner = String::new();
+        let read = netns.run(|| {
+            let mut stream = TcpStream::connect("127.0.0.1:7")?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.read_to_string(&mut banner)
+        });
+        read.expect("enter the namespace").expect("the agent serves others meanwhile");
+        assert!(banner.contains("the console's"), "{banner}");
+    }
+    drop(held);
     let mut seen = 0;
     while seen < 190 {
         let (seq, _, body) = console.answer();
         seen += 1;
-        assert_eq!(seq, seen, "none is lost");
+        assert_eq!(seq, seen + 1, "none is lost");
         assert!(matches!(body, Body::Facts(Facts { guest: None, .. })), "{body:?}");
     }
     console.write("{\"id\":500,\"op\":\"shutdown\"}\n");

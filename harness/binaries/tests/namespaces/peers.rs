@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use udn_agent::protocol::{Identify, Open, Outcome, Probe, Transport};
@@ -67,7 +67,13 @@ fn the_answer_comes_from_the_address_that_was_asked() {
     for (host, gateway) in [("10.0.3.9", SERVER[0]), ("fd00:3::9", SERVER[1])] {
         ip(&topology.server, &format!("address add {host} dev lo"));
         ip(&topology.router, &format!("route add {host} via {gateway}"));
-        let open = opened(&mut client, probe(Transport::Udp, SocketAddr::new(address(host), 8080)));
+        let to = SocketAddr::new(address(host), 8080);
+        // The kernel makes an IPv6 address's own route in the background.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !matches!(client.probe(probe(Transport::Udp, to)).outcome, Outcome::Open(_)) {
+            assert!(Instant::now() < deadline, "{host} is not in use in time");
+        }
+        let open = opened(&mut client, probe(Transport::Udp, to));
         assert_eq!(open.identity.as_deref(), Some("the server"));
     }
 }

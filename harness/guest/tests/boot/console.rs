@@ -21,6 +21,8 @@ pub(crate) struct Console {
     lines: Receiver<String>,
     next_id: u64,
     pub(crate) last_seq: u64,
+    /// When the guest answered the last greeting.
+    pub(crate) greeted: Instant,
 }
 
 impl Console {
@@ -42,7 +44,7 @@ impl Console {
                 }
             }
         });
-        Self { stream, lines, next_id: 0, last_seq: 0 }
+        Self { stream, lines, next_id: 0, last_seq: 0, greeted: Instant::now() }
     }
 
     pub(crate) fn write(&mut self, text: &str) {
@@ -76,6 +78,7 @@ impl Console {
             let until = Instant::now() + GREETING;
             while let Some(message) = self.message(until.saturating_duration_since(Instant::now())) {
                 if let (true, Body::Hello(hello)) = (message.id == id, message.body) {
+                    self.greeted = Instant::now();
                     // Those to earlier greetings, which were answered too.
                     while self.message(GREETING).is_some() {}
                     return hello;
@@ -122,6 +125,16 @@ impl Console {
         let up_to = self.last_seq;
         self.send(&Request { id: 0, op: Op::Ack { up_to } });
         answers.into_values().collect()
+    }
+
+    /// Reads what is replayed up to an answer, and numbers requests from another number on.
+    pub(crate) fn resume(&mut self, next_id: u64, up_to: u64) {
+        while self.last_seq < up_to {
+            let message = self.message(PATIENCE).expect("a replayed answer");
+            assert_eq!((message.seq, message.body), (self.last_seq + 1, Body::Done));
+            self.last_seq = message.seq;
+        }
+        self.next_id = next_id;
     }
 
     pub(crate) fn ask(&mut self, op: Op) -> Body {

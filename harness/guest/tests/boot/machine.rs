@@ -18,9 +18,9 @@ pub(crate) enum Port {
     /// `ttyS0`.
     Serial,
     /// `hvc0`: a console of virtio.
-    VirtioConsole,
+    Console,
     /// `vport0p1`: a plain port of virtio, which holds back instead of dropping what nobody reads.
-    VirtioPort,
+    Plain,
 }
 
 /// A running VM. It ends with this value.
@@ -52,10 +52,8 @@ impl Machine {
         let console = format!("socket,id=console,path={},server=on,wait=off", socket.display());
         let (name, device): (_, &[&str]) = match port {
             Port::Serial => ("ttyS0", &["-serial", "chardev:console"]),
-            Port::VirtioConsole => {
-                ("hvc0", &["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"])
-            }
-            Port::VirtioPort => (
+            Port::Console => ("hvc0", &["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]),
+            Port::Plain => (
                 "vport0p1",
                 &["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,name=udn,nr=1"],
             ),

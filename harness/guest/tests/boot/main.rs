@@ -9,6 +9,7 @@
 //! ```sh
 //! cargo test -p udn-guest --test boot -- --ignored --test-threads=1
 //! ```
+#![allow(clippy::expect_used, clippy::panic)] // All of this is test code.
 
 mod console;
 mod machine;

@@ -1,10 +1,11 @@
 //! What a guest does.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use udn_agent::protocol::{Body, Facts, Identify, Op, Outcome, Probe, Transport};
 
-use super::console::Console;
+use super::console::{Console, PATIENCE};
 use super::machine::{MAC, Machine, Port};
 use super::server::{Served, Server, TAP};
 
@@ -44,7 +45,7 @@ fn boots(port: Port) {
     let machine = Machine::start(&server.netns, TAP, port);
     let mut console = Console::connect(&machine.console());
     let hello = console.attach(1, 0);
-    eprintln!("{port:?}: hello after {:?}", machine.started.elapsed());
+    eprintln!("{port:?}: hello after {:?}", console.greeted - machine.started);
     let facts = console.await_facts("configured", |facts| has(facts, "10.77.0.50") && has_v6(facts));
     eprintln!("{port:?}: configured after {:?}", machine.started.elapsed());
 
@@ -87,11 +88,90 @@ fn a_guest_configures_itself_and_is_controlled_by_its_serial_port() {
 #[test]
 #[ignore = "needs root, QEMU, dnsmasq and a kernel package: see tests/boot/main.rs"]
 fn a_guest_configures_itself_and_is_controlled_by_a_virtio_console() {
-    boots(Port::VirtioConsole);
+    boots(Port::Console);
 }
 
 #[test]
 #[ignore = "needs root, QEMU, dnsmasq and a kernel package: see tests/boot/main.rs"]
 fn a_guest_configures_itself_and_is_controlled_by_a_virtio_port() {
-    boots(Port::VirtioPort);
+    boots(Port::Plain);
+}
+
+#[test]
+#[ignore = "needs root, QEMU, dnsmasq and a kernel package: see tests/boot/main.rs"]
+fn a_network_of_one_family_does_not_hold_a_guest_up() {
+    for served in [Served::V4, Served::V6] {
+        let server = Server::start(served);
+        let machine = Machine::start(&server.netns, TAP, Port::Plain);
+        let mut console = Console::connect(&machine.console());
+        console.attach(1, 0);
+        let facts = console.await_facts("configured", |facts| match served {
+            Served::V4 => has(facts, "10.77.0.50"),
+            _ => has_v6(facts) && !facts.resolvers.nameservers.is_empty(),
+        });
+        let guest = facts.guest.expect("a guest");
+        assert_eq!((guest.dhcpv4.is_some(), guest.dhcpv6.is_some()), (served == Served::V4, served == Served::V6));
+        assert_reaches(&mut console, if served == Served::V4 { "10.77.0.1" } else { "fd77::1" });
+    }
+}
+
+#[test]
+#[ignore = "needs root, QEMU, dnsmasq and a kernel package: see tests/boot/main.rs"]
+fn a_lease_is_renewed_clients_come_and_go_and_the_gateway_announces_itself() {
+    let server = Server::start(Served::Both);
+    let machine = Machine::start(&server.netns, TAP, Port::Plain);
+    let mut console = Console::connect(&machine.console());
+    let hello = console.attach(1, 0);
+    let facts = console.await_facts("configured", |facts| has(facts, "10.77.0.50"));
+    let eth0 = facts.interfaces.iter().find(|interface| interface.name == "eth0").expect("eth0").index;
+    assert_eq!(console.ask(Op::WatchAnnouncements { interfaces: vec![eth0] }), Body::Done);
+
+    // Another client takes the console over; what the first one did not take is replayed.
+    let after = console.last_seq;
+    for _ in 0..3 {
+        console.ask_later(Op::Ping);
+    }
+    drop(console);
+    let mut console = Console::connect(&machine.console());
+    let again = console.attach(1, after);
+    assert_eq!((again.boot, again.session), (hello.boot, 1));
+    console.resume(100, after + 3);
+
+    for words in ["ipv4/conf/all/arp_notify", "ipv6/conf/all/ndisc_notify"] {
+        server.netns.write_sysctl(words, "1").expect("announcements");
+    }
+    server.run("ip link set tap0 down");
+    server.run("ip link set tap0 up");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Body::Announcements(told) = console.ask(Op::Announcements { after: 0 }) else { panic!("none") };
+        if told.list.iter().any(|seen| seen.unsolicited && seen.sender == "10.77.0.1".parse().ok()) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "not announced: {told:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let renewed = |facts: &Facts| {
+        let lease = facts.guest.as_ref().and_then(|guest| guest.dhcpv4.as_ref());
+        lease.is_some_and(|lease| lease.renewals > 0)
+    };
+    console.await_facts("renewed", renewed);
+}
+
+/// For whoever wants to know: `UDN_TEST_BOOTS=5`.
+#[test]
+#[ignore = "needs root, QEMU, dnsmasq and a kernel package: see tests/boot/main.rs"]
+fn the_time_from_qemu_to_hello() {
+    let boots = std::env::var("UDN_TEST_BOOTS").ok().and_then(|number| number.parse().ok()).unwrap_or(1);
+    let server = Server::start(Served::Both);
+    let mut times: Vec<Duration> = (0..boots)
+        .map(|_| {
+            let machine = Machine::start(&server.netns, TAP, Port::Plain);
+            let mut console = Console::connect(&machine.console());
+            console.greet();
+            console.greeted - machine.started
+        })
+        .collect();
+    times.sort_unstable();
+    eprintln!("from QEMU to hello: median {:?} of {times:?}", times[times.len() / 2]);
 }
