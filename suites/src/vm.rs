@@ -50,6 +50,11 @@ fn around(vms: &[PodRef]) -> FullMatrix {
     FullMatrix { ports: PORTS.to_vec(), pods: vms.to_vec(), ..everything() }
 }
 
+/// The same without nodes and the external client: where there is nobody else whom they may reach.
+fn inside(vms: &[PodRef]) -> FullMatrix {
+    FullMatrix { outsiders: false, ..around(vms) }
+}
+
 /// What a phase opens is told as this.
 fn as_rule(rule: &str, phase: Phase) -> Phase {
     Phase { open_as: Some(RuleName::new(rule)), ..phase }
@@ -76,13 +81,13 @@ fn by_service(service: (&str, &str), via: Exposure) -> Target {
     Target::Service { service: ServiceRef::new(service.0, service.1), via }
 }
 
-/// Flows whose figures are judged as well, over both families.
-fn measured(rule: &str, transports: &[Transport], pairs: &[(VantagePoint, Target)]) -> Assertion {
+/// Flows whose figures are judged as well.
+fn measured(rule: &str, transports: &[Transport], families: &[Family], pairs: &[(VantagePoint, Target)]) -> Assertion {
     Assertion::Flows(Flows {
         rule: RuleName::new(rule),
         pairs: pairs.to_vec(),
         transports: transports.to_vec(),
-        families: Family::ALL.to_vec(),
+        families: families.to_vec(),
         figures: true,
     })
 }
@@ -104,7 +109,7 @@ fn reachability(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
         Assertion::Full(FullMatrix {
             targets: Targets::Outside,
             ports: vec![(Transport::Tcp, Some(8080)), (Transport::Udp, Some(8080))],
-            ..around(&vms)
+            ..inside(&vms)
         }),
     ];
     Ok(Scenario {

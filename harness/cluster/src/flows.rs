@@ -1,13 +1,13 @@
 //! Flows: begun by the first shot that is about them, looked at by the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep};
-use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Stall, Transport};
+use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Transport};
 use udn_model::flow::{FlowFigures, FlowGap};
 use udn_model::observation::Outcome;
 use udn_runner::cluster::{Report, Shot};
@@ -52,11 +52,22 @@ struct Looked {
 
 impl Flows {
     /// Begins the flow of a shot where there is none, and waits for its next reply.
-    pub(crate) async fn look(&self, agent: &Agent, shot: &Shot, own: &[String]) -> Report {
+    /// `stalls`: when agents of this world stood still; `me`: how the sender is called.
+    pub(crate) async fn look(
+        &self,
+        agent: &Agent,
+        shot: &Shot,
+        own: &[String],
+        (stalls, me): (&Stalls, &str),
+    ) -> Report {
         let nonce = shot.nonce;
         let (outcome, figures, local) = match self.next_reply(agent, shot, own).await {
             Ok((outcome, flow, report)) => {
                 let mut figures = flow.figures(&report);
+                stalls.note(me, &report, now_us());
+                if let Some(peer) = report.identity.clone() {
+                    stalls.blame(&[me, &name_of(peer, own)], &mut figures.gaps);
+                }
                 // A flow that has ended is not begun again: what it was cut by stays its end.
                 figures.ended = flow.ended().map(|end| end.to_string());
                 (outcome, Some(figures), report.local.map(plain))
@@ -192,7 +203,7 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
     let told = |gap: &Gap| FlowGap {
         at_us: clock(gap.started_us) + ahead_us,
         took_ms: gap.took_us / 1000,
-        starved_ms: starved_ms(gap, &report.stalls),
+        starved_ms: 0,
         open: false,
     };
     let mut gaps: Vec<FlowGap> = report.gaps.iter().filter(ended).map(told).collect();
@@ -215,12 +226,44 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
     }
 }
 
-/// For how long of a gap the sender's agent had no processor.
-fn starved_ms(gap: &Gap, stalls: &[Stall]) -> u64 {
-    let (from, to) = (gap.started_us, gap.started_us + gap.took_us);
-    let overlap =
-        |stall: &Stall| stall.at_us.min(to).saturating_sub(stall.at_us.saturating_sub(stall.late_us).max(from));
-    stalls.iter().map(overlap).sum::<u64>() / 1000
+/// When agents had no processor, as far as their own flows told: a gap says nothing of the network while either end stood still.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls(Mutex<HashMap<String, BTreeSet<(i64, i64)>>>);
+
+/// Stalls that are kept of an agent, the latest ones.
+const STALLS: usize = 4096;
+
+impl Stalls {
+    fn note(&self, agent: &str, report: &FlowReport, now_us: i64) {
+        let ahead_us = now_us - clock(report.started_us + report.took_us);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(agent.to_owned()).or_default();
+        for stall in &report.stalls {
+            let to = clock(stall.at_us) + ahead_us;
+            known.insert((to - clock(stall.late_us), to));
+        }
+        while known.len() > STALLS {
+            known.pop_first();
+        }
+    }
+
+    /// Says of gaps for how much of them one of these agents stood still.
+    fn blame(&self, agents: &[&str], gaps: &mut [FlowGap]) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalls: Vec<(i64, i64)> =
+            agents.iter().filter_map(|agent| all.get(*agent)).flatten().copied().collect();
+        stalls.sort_unstable();
+        for gap in gaps {
+            let (mut at, to) = (gap.at_us, gap.at_us + clock(gap.took_ms * 1000));
+            let mut starved_us = 0;
+            for (from, until) in &stalls {
+                let (from, until) = ((*from).max(at), (*until).min(to));
+                starved_us += (until - from).max(0);
+                at = at.max(until);
+            }
+            gap.starved_ms = u64::try_from(starved_us / 1000).unwrap_or_default();
+        }
+    }
 }
 
 fn open(report: &FlowReport, own: &[String]) -> Outcome {
@@ -251,6 +294,8 @@ fn ended(end: FlowEnd) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use udn_agent::protocol::Stall;
+
     use super::*;
     use rstest::rstest;
 
@@ -277,19 +322,31 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_told_by_the_harness_clock_with_what_the_agent_slept() {
-        let slept = gap(100, 3000);
-        let stalls = vec![Stall { at_us: 2_500_000, late_us: 2_480_000 }, Stall { at_us: 5_000_000, late_us: 700_000 }];
-        // The agent's clock: it began at one second and was asked five seconds later, when ours said 1006 s.
+    fn gaps_are_told_by_the_harness_clock_with_what_either_end_slept() {
+        // The agent's clock: the flow began at one second and was asked five seconds later, when ours said 1006 s.
+        let at = |at_us, late_us| Stall { at_us, late_us };
         let report = FlowReport {
             started_us: 1_000_000,
             took_us: 5_000_000,
-            gaps: vec![slept],
+            gaps: vec![gap(100, 3000)],
+            stalls: vec![at(2_500_000, 2_480_000), at(5_000_000, 700_000)],
             lost: 7,
             ..FlowReport::default()
         };
-        let figures = figures(&report, Looked { at_us: 0, lost: 4 }, 1_006_000_000);
-        let told = FlowGap { at_us: 1_001_100_000, took_ms: 3000, starved_ms: 1400, open: false };
-        assert_eq!((figures.gaps, figures.lost_now), (vec![told], 3));
+        let mut figures = figures(&report, Looked { at_us: 0, lost: 4 }, 1_006_000_000);
+        assert_eq!(figures.lost_now, 3);
+        let stalls = Stalls::default();
+        stalls.note("red/db", &report, 1_006_000_000);
+        stalls.blame(&["red/near"], &mut figures.gaps);
+        assert_eq!(figures.gaps[0].starved_ms, 0);
+        // From 1.1 to 4.1 s: the first stall's end, and none of the second; what overlaps counts once.
+        stalls.note(
+            "red/near",
+            &FlowReport { stalls: vec![at(2_400_000, 100_000), at(3_000_000, 200_000)], ..report },
+            1_006_000_000,
+        );
+        stalls.blame(&["red/near", "red/db"], &mut figures.gaps);
+        let told = FlowGap { at_us: 1_001_100_000, took_ms: 3000, starved_ms: 1600, open: false };
+        assert_eq!(figures.gaps, [told]);
     }
 }

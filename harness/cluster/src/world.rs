@@ -30,7 +30,7 @@ use crate::agent::link::Exec;
 use crate::agent::{Agent, AgentError};
 use crate::claims::{self, Answer, Known};
 use crate::error::Error;
-use crate::flows::Flows;
+use crate::flows::{Flows, Stalls};
 use crate::inject::Injection;
 use crate::lookups::{self, Dns, Names};
 use crate::names::{AGENT_DIRECTORY, nodes_namespace};
@@ -85,6 +85,7 @@ pub(crate) struct KubeWorld {
     dns: Dns,
     /// VMs of this world.
     pub(crate) vms: Vms,
+    stalls: Stalls,
     /// The cluster's domain, once a pod said it.
     domain: OnceCell<String>,
     pub(crate) announcers: Announcers,
@@ -167,6 +168,7 @@ impl KubeWorld {
             api_server,
             dns,
             vms: Vms::default(),
+            stalls: Stalls::default(),
             domain: OnceCell::new(),
             announcers: Announcers::default(),
         }
@@ -474,7 +476,11 @@ impl World for KubeWorld {
             Ok(station) => {
                 let names = self.names(&station, &shots).await;
                 let own = [self.identity_prefix(), format!("{}/", self.run)];
-                probes::send(&station, shots, &own, names.as_ref(), &reports).await;
+                let me = match from {
+                    VantagePoint::Pod(pod) => pod.to_string(),
+                    other => other.to_string(),
+                };
+                probes::send(&station, shots, &own, names.as_ref(), (&self.stalls, &me), &reports).await;
             }
             Err(outcome) => {
                 for shot in shots {

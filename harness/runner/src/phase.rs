@@ -208,7 +208,13 @@ impl<'a> Phase<'a> {
         let throughout = planned.probing == Probing::Throughout;
         let history = |cell: &&Cell| {
             let history = History::new(rounds, cell.rule.is_isolation() && !closing(cell), cell.rule.is_control());
-            if throughout { history.strict() } else { history }
+            let measured = planned.cells.iter().any(|figure| cell.is_flow_of(&figure.cell));
+            match () {
+                // How long it is out is for its figures.
+                () if measured => history.tolerant(),
+                () if throughout => history.strict(),
+                () => history,
+            }
         };
         let histories = cells.iter().map(history).collect();
         let known = cells.iter().map(|cell| shared.options.baseline.of(cell).next().is_some()).collect();

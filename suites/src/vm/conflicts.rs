@@ -45,7 +45,7 @@ pub(super) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
 
 /// The VM that has what the others ask for.
 fn first() -> Vec<Assertion> {
-    vec![Assertion::Full(super::around(&[PodRef::new("red", "first")])), Assertion::Facts]
+    vec![Assertion::Full(super::inside(&[PodRef::new("red", "first")])), Assertion::Facts]
 }
 
 fn not_allocated(vm: (&str, &str), reason: &str, message: &[&str]) -> Vec<Assertion> {
