@@ -360,7 +360,8 @@ pub(crate) struct Image {
     /// Where to write the archive.
     #[arg(long, value_name = "FILE")]
     pub archive: PathBuf,
-    /// The kernel: a folder that one Debian package linux-image-*-cloud-* is unpacked in (`dpkg -x`).
+    /// The kernel: a folder that one Debian package linux-image-*-cloud-* is unpacked in (`dpkg -x`); without it the one
+    /// that the lab's guests have, fetched where it is not there yet.
     #[arg(long, value_name = "DIR")]
     pub kernel_package: Option<PathBuf>,
 }

@@ -68,7 +68,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => commands::run::run(&args).await,
         Command::Explain(args) => commands::explain::explain(&args).map(|()| Exit::Passed),
         Command::Bench(args) => commands::bench::bench(&args).await,
-        Command::Image(args) => commands::image::image(&args).map(|()| Exit::Passed),
+        Command::Image(args) => commands::image::image(&args).await.map(|()| Exit::Passed),
         Command::Cleanup(args) => commands::cleanup::cleanup(&args).await,
         Command::Lab(Lab::Up(args)) => commands::lab::up(&args).await,
         Command::Lab(Lab::Down(args)) => commands::lab::down(&args),

@@ -241,7 +241,7 @@ fn tell(stage: &Stage, progress: udn_lab::Progress) {
     }
 }
 
-fn words(packages: &Packages) -> String {
+pub(crate) fn words(packages: &Packages) -> String {
     match packages {
         Packages::WaitingForOther => "another program fetches packages into the same folder: waiting for it".into(),
         Packages::HostTooOld { open_vswitch, ovn } => {

@@ -4,18 +4,25 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use udn_guest::{Kernel, image as guest};
+use udn_lab_sys::packages::machines;
 
 use crate::args;
 use crate::failure::{Failure, printed};
+use crate::reporting::Reporting;
+use crate::target::words;
 
 /// Writes the archive of the guests' image.
 ///
 /// # Errors
 /// There is no kernel, or the archive cannot be written.
-pub(crate) fn image(args: &args::Image) -> Result<(), Failure> {
-    let kernel = Kernel::find(&kernel_package(args)?).map_err(Failure::usage)?;
+pub(crate) async fn image(args: &args::Image) -> Result<(), Failure> {
+    let folder = match &args.kernel_package {
+        Some(folder) => folder.clone(),
+        None => fetched().await?,
+    };
+    let kernel = Kernel::find(&folder).map_err(Failure::usage)?;
     let archive = guest::archive(udn_binaries::AGENT, &kernel).map_err(Failure::usage)?;
     let path = &args.archive;
     fs::write(path, &archive)
@@ -26,11 +33,15 @@ pub(crate) fn image(args: &args::Image) -> Result<(), Failure> {
     printed(told)
 }
 
-/// The folder with the kernel's package.
-fn kernel_package(args: &args::Image) -> Result<PathBuf, Failure> {
-    args.kernel_package.clone().ok_or_else(|| {
-        let words = "cannot choose a kernel for the image: say --kernel-package DIR; fill the folder by \
-                     `apt-get download` and `dpkg -x` of a package such as linux-image-cloud-amd64 names";
-        Failure::usage(anyhow!(words))
-    })
+/// The kernel that the lab's guests have, fetched where it is not there yet.
+async fn fetched() -> Result<PathBuf, Failure> {
+    let reporting = Reporting::progress_only();
+    let stage = reporting.events().stage("kernel");
+    let telling = stage.clone();
+    let ensure = move || machines::ensure(&udn_lab::default_folder(), &|progress| telling.progress(words(&progress)));
+    let found = tokio::task::spawn_blocking(ensure).await.context("fetching a kernel ended early");
+    let found = found.map_err(Failure::setup).and_then(|found| found.map_err(Failure::setup));
+    stage.end(found.as_ref().err());
+    reporting.end().await;
+    Ok(found?.kernel)
 }

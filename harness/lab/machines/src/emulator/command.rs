@@ -37,6 +37,10 @@ pub(crate) struct Sockets {
     pub(crate) log: PathBuf,
 }
 
+/// Which device the guest's agent answers on: a port of its own. Of a console (`hvc0`) the kernel throws away what comes while
+/// nobody reads the other end.
+const CONSOLE: &str = "udn.console=vport0p1";
+
 /// What the kernel is told: the machine's own words, and what the lab needs.
 pub(crate) fn arguments(own: &str) -> String {
     let mut words: Vec<&str> = own.split_whitespace().collect();
@@ -47,7 +51,7 @@ pub(crate) fn arguments(own: &str) -> String {
         words.push("quiet");
     }
     // An emulated processor has nothing to mitigate, and self-tests take half a second there.
-    words.extend(["udn.console=hvc0", "panic=-1", "mitigations=off", "nokaslr", "cryptomgr.notests", "no_timer_check"]);
+    words.extend([CONSOLE, "panic=-1", "mitigations=off", "nokaslr", "cryptomgr.notests", "no_timer_check"]);
     words.join(" ")
 }
 
@@ -70,7 +74,7 @@ pub(crate) fn command(machines: &Machines, guest: &Guest, card: &Card, sockets: 
     command.arg("-kernel").arg(&guest.kernel).arg("-initrd").arg(&guest.initramfs).args(["-append", &guest.arguments]);
     command.args(["-chardev", &socket("monitor", &sockets.monitor), "-mon", "chardev=monitor,mode=control"]);
     command.args(["-chardev", &socket("console", &sockets.console)]);
-    command.args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]);
+    command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,name=udn,nr=1"]);
     command.args(["-serial", &format!("file:{}", sockets.log.display())]);
     command.args(["-netdev", &format!("tap,id=net0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off")]);
     command.args(["-device", &network, "-device", "virtio-rng-pci"]);
@@ -87,7 +91,7 @@ mod tests {
     #[test]
     fn a_machines_own_words_are_kept() {
         let all = arguments("console=ttyS0 quiet lab.flag=1");
-        assert!(all.starts_with("console=ttyS0 quiet lab.flag=1 udn.console=hvc0 "), "{all}");
-        assert!(arguments("").starts_with("console=ttyS0 quiet udn.console=hvc0"));
+        assert!(all.starts_with("console=ttyS0 quiet lab.flag=1 udn.console=vport0p1 "), "{all}");
+        assert!(arguments("").starts_with("console=ttyS0 quiet udn.console=vport0p1"));
     }
 }
