@@ -92,6 +92,17 @@ fn measured(rule: &str, transports: &[Transport], families: &[Family], pairs: &[
     })
 }
 
+/// TCP flows that have to be there still; nothing is measured.
+fn kept(pairs: &[(VantagePoint, Target)]) -> Assertion {
+    Assertion::Flows(Flows {
+        rule: RuleName::new("vm/tcp-survives"),
+        pairs: pairs.to_vec(),
+        transports: vec![Transport::Tcp],
+        families: Family::ALL.to_vec(),
+        figures: false,
+    })
+}
+
 /// A VM's IPAMClaim; its template calls the network `default`.
 fn ip_claim(namespace: &str, vm: &str) -> ObjectRef {
     ObjectRef::namespaced("k8s.cni.cncf.io/v1alpha1", "IPAMClaim", namespace, &format!("{vm}.default"))

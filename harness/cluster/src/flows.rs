@@ -50,6 +50,9 @@ struct Looked {
     lost: u64,
 }
 
+/// Gaps are told again for so long after their end, microseconds: whether an agent stood still then may be known a little later.
+const TOLD_AGAIN_US: u64 = 6_000_000;
+
 impl Flows {
     /// Begins the flow of a shot where there is none, and waits for its next reply.
     /// `stalls`: when agents of this world stood still; `me`: how the sender is called.
@@ -206,7 +209,10 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
         starved_ms: 0,
         open: false,
     };
-    let mut gaps: Vec<FlowGap> = report.gaps.iter().filter(ended).map(told).collect();
+    let outage_ms = report.gaps.iter().filter(ended).map(|gap| gap.took_us / 1000).max().unwrap_or_default();
+    let lately =
+        |gap: &&Gap| (gap.started_us + gap.took_us).saturating_sub(report.started_us) + TOLD_AGAIN_US > looked.at_us;
+    let mut gaps: Vec<FlowGap> = report.gaps.iter().filter(lately).map(told).collect();
     if report.since_last_reply_us > report.gap_over_us {
         let at_us = now_us - clock(report.since_last_reply_us);
         gaps.push(FlowGap { at_us, took_ms: report.since_last_reply_us / 1000, starved_ms: 0, open: true });
@@ -217,7 +223,7 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
         lost: report.lost,
         lost_now: report.lost.saturating_sub(looked.lost),
         retransmits: report.tcp.map_or(0, |tcp| tcp.retransmits),
-        outage_ms: gaps.iter().map(|gap| gap.took_ms).max().unwrap_or_default(),
+        outage_ms: gaps.iter().filter(|gap| gap.open).map(|gap| gap.took_ms).fold(outage_ms, u64::max),
         bytes_sent: report.bytes_sent,
         bytes_received: report.bytes_received,
         ended: None,

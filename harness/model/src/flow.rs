@@ -12,6 +12,9 @@ pub const FLOW_PORT: u16 = 7007;
 /// pause; nobody documents how long the network may take (catalog of upstream facts, 2.7): this is the harness' own choice.
 pub const OUTAGE_BUDGET_MS: u64 = 2000;
 
+/// Gaps of the same length that seem to have begun within so long of each other are one, microseconds.
+const SAME_US: i64 = 50_000;
+
 /// Gaps that are kept of a flow in one phase at most, the longest ones.
 pub const GAPS_TOLD: usize = 16;
 
@@ -83,8 +86,16 @@ impl FlowFigures {
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         let mut gaps: Vec<FlowGap> = self.gaps.into_iter().filter(|gap| !gap.open).chain(later.gaps).collect();
-        gaps.sort_by_key(|gap| (gap.at_us, gap.took_ms));
-        gaps.dedup_by_key(|gap| gap.at_us);
+        // One that is told again is known better: by then it is known whether an agent stood still. Clocks are read anew
+        // each time, and agree to some milliseconds.
+        gaps.sort_by_key(|gap| gap.at_us);
+        gaps.dedup_by(|later, earlier| {
+            let same = later.took_ms == earlier.took_ms && later.at_us - earlier.at_us < SAME_US;
+            if same {
+                earlier.starved_ms = earlier.starved_ms.max(later.starved_ms);
+            }
+            same
+        });
         while gaps.len() > GAPS_TOLD {
             let Some(shortest) = (0..gaps.len()).min_by_key(|index| gaps[*index].took_ms) else { break };
             gaps.remove(shortest);
@@ -259,5 +270,7 @@ mod tests {
         let both = out(&[open]).then(out(&[gap(100, 900, 0), gap(5000, 60, 0)]));
         assert_eq!(both.gaps, [gap(100, 900, 0), gap(5000, 60, 0)]);
         assert_eq!(both.longest(), Some(&gap(100, 900, 0)));
+        let again = both.then(out(&[FlowGap { at_us: 102_000, ..gap(0, 900, 850) }]));
+        assert_eq!(again.gaps, [gap(100, 900, 850), gap(5000, 60, 0)], "told again, and known better");
     }
 }
