@@ -2,7 +2,9 @@
 
 pub(crate) mod bench;
 pub(crate) mod cleanup;
+pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod lab;
 pub(crate) mod list;
+pub(crate) mod report;
 pub(crate) mod run;
