@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use udn_model::cell::{Check, Expectation};
-use udn_model::event::{CellResult, TimeBudget};
+use udn_model::event::{CellResult, MigrationReport, TimeBudget};
 use udn_model::observation::{Attempt, Evidence};
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 use udn_model::words::{Family, Topology, Transport};
@@ -75,6 +75,9 @@ struct Phase<'a> {
     rounds: u32,
     duration_s: Option<f64>,
     error: Option<&'a str>,
+    /// Migrations of VMs: their course, and every flow's gaps and figures.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    migrations: &'a [MigrationReport],
 }
 
 #[derive(Serialize)]
@@ -171,6 +174,7 @@ fn phase(report: &PhaseReport) -> Phase<'_> {
         rounds: report.rounds,
         duration_s: report.duration_ms.map(seconds),
         error: report.error.as_deref(),
+        migrations: &report.migrations,
     }
 }
 

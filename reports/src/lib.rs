@@ -16,6 +16,7 @@
 //! | [`terminal`] | result lines, truth tables, totals, progress |
 //! | [`listing`] | `list` and `plan` |
 //! | [`explain`] | one cell: its rule, what is probed, what was seen last |
+//! | [`migrations`] | migrations of VMs and what they were to flows |
 //! | [`observed`] | short words for what became of a cell |
 //! | [`figures`] | medians, quantiles and spreads |
 //! | [`text`] | numbers and durations for people |
@@ -33,6 +34,7 @@ pub mod jsonl;
 pub mod junit;
 pub mod listing;
 pub mod markdown;
+pub mod migrations;
 pub mod observed;
 pub mod openmetrics;
 pub mod run;

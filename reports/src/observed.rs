@@ -99,6 +99,10 @@ pub fn subject(cell: &Cell) -> String {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
             format!("{from} → {to}, {} times {transport}{port}, {family}", series.connections)
         }
+        Check::Figure { from, to, transport, port, family, promise, .. } => {
+            let port = port.map_or_else(String::new, |port| format!(" {port}"));
+            format!("{from} → {to}, {transport}{port}, {family}, flow: {promise}")
+        }
         Check::Resolve { from, name, transport, family } => format!("{from} asks for {name}, {transport}, {family}"),
         Check::Fact { pod, fact, family: Some(family) } => format!("{pod}: {fact}, {family}"),
         Check::Fact { pod, fact, family: None } => format!("{pod}: {fact}"),
@@ -112,7 +116,7 @@ pub fn expected(cell: &Cell) -> String {
     match &cell.check {
         Check::Probe { .. } | Check::Resolve { .. } => cell.expectation.to_string(),
         Check::Series { series, .. } => series.to_string(),
-        Check::Fact { .. } | Check::Object { .. } => {
+        Check::Figure { .. } | Check::Fact { .. } | Check::Object { .. } => {
             cell.rule.rule().map_or_else(|| cell.expectation.to_string(), |rule| rule.promise.to_owned())
         }
     }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use udn_model::cell::CellId;
-use udn_model::event::{CellResult, Event, EventKind, TimeBudget};
+use udn_model::cell::{CellId, Check};
+use udn_model::event::{CellResult, Event, EventKind, MigrationReport, TimeBudget};
 use udn_model::flow::FlowFigures;
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 
@@ -103,6 +103,8 @@ pub struct PhaseReport {
     pub more: Vec<String>,
     /// Why its skipped cells are, each reason once.
     pub skip_reasons: Vec<String>,
+    /// Migrations of VMs in it, with the figures of its flows.
+    pub migrations: Vec<MigrationReport>,
     /// Milliseconds to settle of every cell that did.
     pub settled_ms: Vec<u64>,
     /// Its flows.
@@ -170,6 +172,10 @@ impl RunReport {
                 report.rounds = report.rounds.max(*round);
             }
             EventKind::CellFinished(result) => self.cell(result),
+            EventKind::Migrated(report) => {
+                let phase = self.scenario(&report.suite, &report.scenario).phase(&report.phase);
+                phase.migrations.push((**report).clone());
+            }
             EventKind::PhaseFinished { suite, scenario, phase, duration_ms, error, .. } => {
                 let report = self.scenario(suite, scenario).phase(phase);
                 report.duration_ms = Some(*duration_ms);
@@ -279,7 +285,7 @@ impl PhaseReport {
     fn cell(&mut self, result: &CellResult) {
         self.counts.add(result.verdict);
         self.settled_ms.extend(result.settled_ms);
-        if let Some(figures) = &result.evidence.flow {
+        if let (Check::Probe { .. }, Some(figures)) = (&result.cell.check, &result.evidence.flow) {
             self.flows.push(FlowReport {
                 cell: result.cell.id.clone(),
                 about: observed::subject(&result.cell),

@@ -16,13 +16,14 @@ mod policy;
 mod recreate;
 mod restart;
 mod services;
+mod vm;
 mod workshop;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::scenario::Suite;
 
 /// The names of all suites, in order.
-pub const NAMES: [&str; 7] = ["workshop", "isolation", "addressing", "services", "policy", "egress", "objects"];
+pub const NAMES: [&str; 8] = ["workshop", "isolation", "addressing", "services", "policy", "egress", "objects", "vm"];
 
 /// All suites, in order.
 ///
@@ -37,5 +38,6 @@ pub fn all(fixtures: &Fixtures) -> Result<Vec<Suite>, FixtureError> {
         policy::suite(fixtures)?,
         egress::suite(fixtures)?,
         objects::suite(fixtures)?,
+        vm::suite(fixtures)?,
     ])
 }

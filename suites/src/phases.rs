@@ -1,6 +1,6 @@
 //! Shorthand for what suites say often.
 
-use udn_model::cell::{Claim, ObjectRef};
+use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::rule::RuleName;
 use udn_model::scenario::{
     Action, Assertion, Flows, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
@@ -61,11 +61,19 @@ pub(crate) fn among_pods() -> FullMatrix {
     FullMatrix { outsiders: false, ..everything() }
 }
 
-/// Flows between these pods: they go on from phase to phase.
+/// Flows between these pods, on their primary networks (those of the namespace `plain` have the default one): they go on from phase to phase.
 pub(crate) fn flows(rule: &str, pairs: &[[(&str, &str); 2]]) -> Assertion {
     let pod = |(namespace, name): (&str, &str)| PodRef::new(namespace, name);
-    let pairs = pairs.iter().map(|[from, to]| (pod(*from), pod(*to))).collect();
-    Assertion::Flows(Flows { rule: RuleName::new(rule), pairs })
+    let on = |pod: &PodRef| if pod.namespace == "plain" { AddressOn::Default } else { AddressOn::Primary };
+    let target = |pod: PodRef| Target::Pod { on: on(&pod), pod };
+    let pairs = pairs.iter().map(|[from, to]| (VantagePoint::Pod(pod(*from)), target(pod(*to)))).collect();
+    Assertion::Flows(Flows {
+        rule: RuleName::new(rule),
+        pairs,
+        transports: vec![Transport::Tcp, Transport::Udp],
+        families: Family::ALL.to_vec(),
+        figures: false,
+    })
 }
 
 /// Rules by name.

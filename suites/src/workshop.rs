@@ -1,5 +1,7 @@
 //! The KubeCon EU 2025 UDN workshop, step by step under its own names, with expectations from its text. IPv4, as there.
 
+mod vms;
+
 use serde_json::Value;
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::{AddressOn, Claim, Expectation, Exposure, ObjectRef, Reach, SeenAs, Target, VantagePoint};
@@ -49,7 +51,11 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
         exclusive: true,
         phases,
     };
-    Ok(Suite { name: "workshop", title: "the KubeCon EU 2025 UDN workshop, step by step", scenarios: vec![pods] })
+    Ok(Suite {
+        name: "workshop",
+        title: "the KubeCon EU 2025 UDN workshop, step by step",
+        scenarios: vec![pods, vms::scenario(fixtures)?],
+    })
 }
 
 fn networks_and_roles() -> Vec<Assertion> {

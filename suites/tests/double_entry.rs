@@ -13,7 +13,7 @@ use udn_model::rule::RULES;
 use udn_model::words::Family;
 
 /// Promises under whose name phases tell what is open again: the oracle says why it is.
-const RENAMED: [&str; 7] = [
+const RENAMED: [&str; 13] = [
     "services/endpoint-changes",
     "egress/overlap",
     "policy/removal",
@@ -21,6 +21,12 @@ const RENAMED: [&str; 7] = [
     "objects/recreate",
     "objects/controller-restart",
     "policy/established",
+    "policy/vm",
+    "vm/reachability",
+    "vm/tcp-survives",
+    "vm/outage-measured",
+    "vm/failed-migration",
+    "vm/restart-and-conflicts",
 ];
 
 fn plan() -> Plan {

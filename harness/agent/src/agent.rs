@@ -1,6 +1,6 @@
 //! The event loop: who gets which event, and which request is whose.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rustix::fd::OwnedFd;
@@ -9,14 +9,17 @@ use rustix::process::{Resource, Rlimit, getpid, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock::{monotonic_us, wall_us};
-use crate::control::{Control, Task};
+use crate::control::{Control, Task, console};
 use crate::facts;
 use crate::flow::Flows;
+use crate::flow::bulk::Bulks;
+use crate::guest::{Guest, Log};
 use crate::listen::Listeners;
 use crate::probe::Probes;
 use crate::protocol::{Body, Failure, Hello, Op, PROTOCOL, Request, WINDOW};
 use crate::reactor::{Event, Kind, Reactor, Ready, Token};
 use crate::witness::Witness;
+use crate::witness::announcements::AnnouncementLog;
 
 /// Open files that are not probes' sockets: flows, echoed connections ([`crate::protocol::FLOWS`] and
 /// [`crate::protocol::ECHOES`] at most), listeners, captures, the control stream, an accepted connection.
@@ -28,29 +31,67 @@ pub(crate) struct Agent {
     control: Control,
     probes: Probes,
     flows: Flows,
+    bulks: Bulks,
     listeners: Listeners,
     witness: Witness,
+    announcements: AnnouncementLog,
+    /// In a VM of its own: the configuration of its network.
+    guest: Option<Guest>,
     boot: u64,
     shut_down: bool,
 }
 
 impl Agent {
-    /// `socket` is the control socket: it listens and does not block.
-    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Errno> {
+    /// `socket` is the control socket: it listens and does not block. None where a console is served instead.
+    pub(crate) fn new(socket: Option<OwnedFd>) -> Result<Self, Errno> {
         let reactor = Reactor::new()?;
         let control = Control::new(socket);
-        reactor.watch(control.socket(), Token::new(Kind::Control, 0), Ready::IN)?;
+        if let Some(socket) = control.socket() {
+            reactor.watch(socket, Token::new(Kind::Control, 0), Ready::IN)?;
+        }
         let witness = Witness::new(&reactor);
         Ok(Self {
             reactor,
             control,
             probes: Probes::new(probe_limit()),
             flows: Flows::new(),
+            bulks: Bulks::new(),
             listeners: Listeners::new(),
             witness,
+            announcements: AnnouncementLog::new(),
+            guest: None,
             boot: random(),
             shut_down: false,
         })
+    }
+
+    /// Serves a console as well.
+    pub(crate) fn serve_console(&mut self, device: OwnedFd) -> Result<(), Errno> {
+        self.control.serve_console(&self.reactor, device)
+    }
+
+    /// Configures the network of this VM as the network says, and serves its console as soon as that is there.
+    pub(crate) fn be_guest(&mut self, console: String, log: Log) -> Result<(), Errno> {
+        self.guest = Some(Guest::start(&self.reactor, console, log)?);
+        self.look_around();
+        Ok(())
+    }
+
+    /// A device of the VM may have appeared.
+    fn look_around(&mut self) {
+        let Some(guest) = &mut self.guest else { return };
+        guest.look_around(&mut self.reactor);
+        if !self.control.is_attached()
+            && let Ok(device) = console::open(guest.console())
+            && let Err(errno) = self.control.serve_console(&self.reactor, device)
+        {
+            guest.note("watch the console", errno);
+        }
+    }
+
+    /// Lets the last answers leave.
+    pub(crate) fn drain(&mut self) {
+        self.control.drain(&self.reactor);
     }
 
     /// Serves until told to shut down.
@@ -62,7 +103,7 @@ impl Agent {
                 self.handle(event);
             }
             self.probes.start_some(&mut self.reactor);
-            let flows = self.flows.take_ended();
+            let flows = self.flows.take_ended().into_iter().chain(self.bulks.take_ended());
             for (id, result) in self.probes.take_ended().into_iter().chain(flows) {
                 self.control.answer(id, result);
             }
@@ -74,6 +115,12 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Due(token) if token.kind() == Kind::Flow => self.flows.due(&mut self.reactor, token.key()),
+            Event::Due(token) if token.kind() == Kind::Bulk => self.bulks.due(&mut self.reactor, token.key()),
+            Event::Due(token) if token.kind() == Kind::Guest => {
+                if let Some(guest) = &mut self.guest {
+                    guest.due(&mut self.reactor, token.key());
+                }
+            }
             Event::Due(token) => self.probes.due(&mut self.reactor, token.key()),
             Event::Ready(token, ready) => match token.kind() {
                 Kind::Control => {
@@ -86,6 +133,11 @@ impl Agent {
                             Task::Forget => {
                                 self.probes.cancel_all(&mut self.reactor);
                                 self.flows.cancel_all(&mut self.reactor);
+                                self.bulks.cancel_all(&mut self.reactor);
+                            }
+                            Task::Greet(id) => {
+                                let hello = self.hello();
+                                self.control.greet(id, hello);
                             }
                             Task::Do(request) => self.serve(request),
                         }
@@ -100,6 +152,14 @@ impl Agent {
                 Kind::Capture => self.witness.ready(token.key()),
                 Kind::Flow => self.flows.ready(&mut self.reactor, token.key()),
                 Kind::Mirror => self.listeners.mirror_ready(&self.reactor, token.key()),
+                Kind::Bulk => self.bulks.ready(&mut self.reactor, token.key()),
+                Kind::Guest => {
+                    let appeared = self.guest.as_mut().is_some_and(|guest| guest.ready(&mut self.reactor, token.key()));
+                    if appeared {
+                        self.look_around();
+                    }
+                }
+                Kind::Herald => self.announcements.ready(token.key()),
             },
         }
     }
@@ -118,15 +178,20 @@ impl Agent {
                 self.flows.take(&mut self.reactor, request.id, flow);
                 return;
             }
-            Op::FlowState { flow } => self.flows.state(flow).map_or_else(
-                || {
+            Op::Bulk(bulk) => {
+                self.bulks.take(&mut self.reactor, request.id, &bulk);
+                return;
+            }
+            Op::FlowState { flow } => {
+                let state = self.flows.state(flow).map(Body::FlowState);
+                state.or_else(|| self.bulks.state(flow).map(Body::BulkState)).unwrap_or_else(|| {
                     let attempted = "look at a flow: it does not run, or not any more".to_string();
                     Body::Failed(Failure { attempted, errno: 0 })
-                },
-                Body::FlowState,
-            ),
+                })
+            }
             Op::EndFlow { flow } => {
                 self.flows.end_by_request(&mut self.reactor, flow);
+                self.bulks.end_by_request(&mut self.reactor, flow);
                 Body::Done
             }
             Op::Listen(listen) => {
@@ -137,13 +202,21 @@ impl Agent {
                 Body::Done
             }
             Op::Arrivals { after } => Body::Arrivals(self.witness.tell(after)),
-            Op::Facts => facts::collect().map_or_else(Body::Failed, Body::Facts),
+            Op::WatchAnnouncements { interfaces } => {
+                let watched = self.announcements.watch(&self.reactor, interfaces);
+                watched.map_or_else(Body::Failed, |()| Body::Done)
+            }
+            Op::Announcements { after } => Body::Announcements(self.announcements.tell(after)),
+            Op::Facts => facts::collect().map_or_else(Body::Failed, |mut facts| {
+                facts.guest = self.guest.as_ref().map(Guest::facts);
+                Body::Facts(facts)
+            }),
             Op::Shutdown => {
                 self.shut_down = true;
                 Body::Done
             }
-            // The first two never get here: the control stream keeps them.
-            Op::Attach { .. } | Op::Ack { .. } | Op::Ping => Body::Done,
+            // The first three never get here: the control stream keeps them.
+            Op::Greet | Op::Attach { .. } | Op::Ack { .. } | Op::Ping => Body::Done,
         };
         self.control.answer(request.id, body);
     }

@@ -8,7 +8,9 @@
 //! * `flow`: connections measured while something happens to their ends, and what echoes them
 //! * `listen`: listeners with identity banners
 //! * `witness`: arrivals, by raw capture or by listeners
+//! * `guest`: a VM of the agent's own: devices, modules, and the network's configuration
 //! * `facts`: interfaces, routes, neighbours, resolvers
+//! * `netlink`: asking and telling the kernel by routing netlink
 //! * `reactor`, `slab`, `clock`, `sys`: one thread's readiness and timers, numbered slots, time, raw system calls
 //!
 //! Without the standard library, whose static form alone is larger than the whole agent may be: it has to travel into
@@ -22,7 +24,9 @@ mod clock;
 mod control;
 mod facts;
 mod flow;
+mod guest;
 mod listen;
+mod netlink;
 mod probe;
 pub mod program;
 pub mod protocol;

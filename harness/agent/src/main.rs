@@ -54,10 +54,10 @@ pub extern "C" fn rust_eh_personality() {}
 /// `arguments` points to `count` strings that live as long as the program, as the C library's do.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
-    let arguments: Vec<&str> = (1..usize::try_from(count).unwrap_or(0))
+    let words: Vec<&str> = (0..usize::try_from(count).unwrap_or(0))
         // SAFETY: as this function requires.
         .map(|position| unsafe { CStr::from_ptr(*arguments.add(position)) })
         .map(|argument| argument.to_str().unwrap_or("?"))
         .collect();
-    udn_agent::program::run(&arguments)
+    udn_agent::program::run(&words)
 }

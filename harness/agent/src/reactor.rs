@@ -35,6 +35,12 @@ pub(crate) enum Kind {
     Flow,
     /// A connection of an echo port.
     Mirror,
+    /// A bulk transfer.
+    Bulk,
+    /// The configuration of a VM's network.
+    Guest,
+    /// The capture of announcements.
+    Herald,
 }
 
 /// Names the receiver of an event: its kind and its number among those of its kind.
@@ -60,7 +66,10 @@ impl Token {
             4 => Kind::Listener,
             5 => Kind::Capture,
             6 => Kind::Flow,
-            _ => Kind::Mirror,
+            7 => Kind::Mirror,
+            8 => Kind::Bulk,
+            9 => Kind::Guest,
+            _ => Kind::Herald,
         }
     }
 }
@@ -154,7 +163,7 @@ mod tests {
             slab.remove(key);
         }
         let key = slab.insert(());
-        let served = [Kind::Listener, Kind::Capture, Kind::Flow, Kind::Mirror];
+        let served = [Kind::Listener, Kind::Capture, Kind::Flow, Kind::Mirror, Kind::Bulk, Kind::Guest, Kind::Herald];
         for kind in [Kind::Control, Kind::Attachment, Kind::Probe, Kind::Echo].into_iter().chain(served) {
             let token = Token::new(kind, key);
             assert_eq!((token.kind(), token.key()), (kind, key));

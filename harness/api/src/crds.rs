@@ -25,6 +25,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             forbid_null(schema);
         }
     }
+    all.extend(crate::kubevirt::crds());
     all
 }
 

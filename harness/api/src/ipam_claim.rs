@@ -1,4 +1,5 @@
-//! `IPAMClaim`: addresses that outlive a pod.
+//! `IPAMClaim`: addresses that outlive a pod. As in k8snetworkplumbingwg/ipamclaims v0.5.1-alpha, which has neither short
+//! names nor columns of its own.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -17,10 +18,7 @@ use crate::shared::conditions;
     plural = "ipamclaims",
     singular = "ipamclaim",
     namespaced,
-    status = "IpamClaimStatus",
-    printcolumn = r#"{"name":"Network", "type":"string", "jsonPath":".spec.network"}"#,
-    printcolumn = r#"{"name":"IPs", "type":"string", "jsonPath":".status.ips"}"#,
-    printcolumn = r#"{"name":"Age", "type":"date", "jsonPath":".metadata.creationTimestamp"}"#
+    status = "IpamClaimStatus"
 )]
 pub struct IpamClaimSpec {
     /// The network's name.
@@ -33,8 +31,7 @@ pub struct IpamClaimSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IpamClaimStatus {
-    /// Addresses in CIDR form.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Addresses in CIDR form; empty where none could be given.
     pub ips: Vec<String>,
     /// The pod that uses them now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,5 +46,6 @@ pub struct IpamClaimStatus {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct OwnerPod {
     /// Its name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
 }

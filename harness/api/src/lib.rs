@@ -1,4 +1,5 @@
-//! The Kubernetes kinds that the harness and the lab share: networks of k8s.ovn.org and attachments of k8s.cni.cncf.io.
+//! The Kubernetes kinds that the harness and the lab share: networks of k8s.ovn.org, attachments of
+//! k8s.cni.cncf.io, and virtual machines of kubevirt.io.
 //!
 //! * [`udn`]: `UserDefinedNetwork`, one namespace's network
 //! * [`cudn`]: `ClusterUserDefinedNetwork`, one network for all namespaces that a selector picks
@@ -7,6 +8,7 @@
 //! * [`nad`]: `NetworkAttachmentDefinition`, what a pod attaches to
 //! * [`ipam_claim`]: `IPAMClaim`, addresses that outlive a pod
 //! * [`vtep`]: `VTEP`, tunnel endpoints of EVPN networks; [`network_connect`]: `ClusterNetworkConnect`, joined networks
+//! * [`kubevirt`]: virtual machines of kubevirt.io
 //! * [`names`]: labels, annotations, finalizers and conditions of OVN-Kubernetes
 //! * [`crds`](crds()): all kinds as CustomResourceDefinitions; [`admission_policies`]: the admission rules that ship with them
 //!
@@ -19,6 +21,7 @@ pub mod admission;
 pub mod crds;
 pub mod cudn;
 pub mod ipam_claim;
+pub mod kubevirt;
 pub mod layer2;
 pub mod layer3;
 pub mod localnet;

@@ -31,6 +31,8 @@ pub const NODE_ID: &str = "k8s.ovn.org/node-id";
 /// Node annotation: version of the Layer2 topology that the node runs.
 pub const LAYER2_TOPOLOGY_VERSION: &str = "k8s.ovn.org/layer2-topology-version";
 
+/// Condition of an IPAMClaim: it has its addresses.
+pub const IPS_ALLOCATED: &str = "IPsAllocated";
 /// Condition of UDN and CUDN: attachment definitions exist.
 pub const NETWORK_CREATED: &str = "NetworkCreated";
 /// Condition of UDN and CUDN: every node has its subnet.

@@ -236,6 +236,12 @@ pub(crate) struct Run {
     /// Image of the containers that probe, where the cluster cannot pull the fixtures' own.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// Image that guests of VMs are started from, where the nodes do not have udn-conformance.local/guest (`image` writes it).
+    #[arg(long, value_name = "IMAGE")]
+    pub guest_image: Option<String>,
+    /// How long a connection may be out while its VM migrates.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub outage_budget: Duration,
     /// Make no pods in host networks, where that is not allowed: cells from and to nodes are skipped.
     #[arg(long)]
     pub no_host_network: bool,

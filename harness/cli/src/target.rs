@@ -22,6 +22,8 @@ pub(crate) struct Wishes {
     pub run: String,
     /// Image of the probing pods.
     pub image: Option<String>,
+    /// Image of guests.
+    pub guest_image: Option<String>,
     /// Make no pods in host networks.
     pub without_host_network: bool,
     /// How long pods may take to get ready.
@@ -38,6 +40,7 @@ impl Wishes {
             kubeconfig,
             context,
             image: self.image,
+            guest_image: self.guest_image,
             run: self.run,
             without_host_network: self.without_host_network,
             ready_deadline: Some(self.ready_deadline),

@@ -13,6 +13,7 @@ use crate::objects::Real;
 use crate::provision;
 use crate::ready;
 use crate::slices;
+use crate::vm;
 use crate::world::KubeWorld;
 
 /// How long a deleted object may take to be gone.
@@ -36,6 +37,7 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
                 let real = world.inject(manifest)?;
                 let object = Real::of_manifest(&real)?;
                 world.remember(&object);
+                world.note_vm(&object, &real);
                 let applied = match object.kind.as_str() {
                     "Pod" => provision::apply_pod(&world.objects, &real).await,
                     _ => world.objects.apply(&real).await,
@@ -64,6 +66,11 @@ pub(crate) async fn perform(world: &KubeWorld, action: &Action) -> Result<(), Er
             let result = world.objects.set(&world.real(object), "labels", key, value.as_deref()).await;
             judge_later(world, object.clone(), result)
         }
+        Action::Migrate { vm, to } => vm::act::migrate(world, vm, *to).await,
+        Action::FailMigration { vm, how } => vm::act::fail(world, vm, *how).await,
+        Action::RestartVm(vm) => vm::act::restart(world, vm).await,
+        Action::StopVm(vm) => vm::act::stop(world, vm).await,
+        Action::StartVm(vm) => vm::act::start(world, vm).await,
         Action::RestartNodeComponent { node } => component::restart(world, *node).await,
         Action::Annotate { object, key, value } => {
             let result = world.objects.set(&world.real(object), "annotations", key, value.as_deref()).await;

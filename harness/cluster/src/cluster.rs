@@ -37,6 +37,7 @@ pub struct Kube {
     survey: Survey,
     run: String,
     image: Option<String>,
+    guest_image: Option<String>,
     ready_deadline: Duration,
     session: u64,
     uploads: Arc<Semaphore>,
@@ -78,6 +79,7 @@ impl Kube {
             survey,
             run: connect.run,
             image: connect.image,
+            guest_image: connect.guest_image,
             ready_deadline,
             session,
             uploads,
@@ -148,6 +150,7 @@ impl Kube {
             external_ips,
             nodes: self.survey.nodes.iter().map(|node| node.hostname.clone()).collect(),
             image: self.image.clone(),
+            guest_image: self.guest_image.clone(),
         };
         let client = self.objects.client.clone();
         let world = KubeWorld::new(Setup {

@@ -27,6 +27,7 @@ use crate::names::{EXTERNAL, LOAD_BALANCERS_LABEL, METALLB, VANTAGE_LABEL};
 use crate::objects::{Objects, Real};
 use crate::proxy;
 use crate::services;
+use crate::virtualization;
 
 /// How long the API server is waited for at first.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ pub struct Connect {
     pub context: Option<String>,
     /// The image of probe containers, where the fixtures' cannot be pulled.
     pub image: Option<String>,
+    /// The image that guests are started from, where it is not `udn-conformance.local/guest`.
+    pub guest_image: Option<String>,
     /// The run's id, from [`crate::new_run_id`].
     pub run: String,
     /// Whether no vantage points in host networks are wanted: their pods are then not made.
@@ -154,7 +157,7 @@ pub(crate) async fn survey(
     let mut versions = BTreeMap::new();
     versions.insert("Kubernetes".into(), kubernetes_version(client, address).await?);
     let nodes = nodes(client).await?;
-    let (plugin, families, external, kinds, default_nad, api_server, servers, component) = tokio::join!(
+    let (plugin, families, external, kinds, default_nad, api_server, servers, component, vms) = tokio::join!(
         plugin_versions(client),
         families(client),
         external(client),
@@ -163,10 +166,13 @@ pub(crate) async fn survey(
         services::cluster_ips(objects, "default", "kubernetes"),
         services::cluster_ips(objects, DNS_SERVICE.0, DNS_SERVICE.1),
         component::may_be_restarted(client),
+        virtualization::survey(objects, connect.guest_image.as_deref()),
     );
     versions.extend(plugin);
+    versions.extend(vms.version.map(|version| ("KubeVirt".to_owned(), version)));
     let external = external?;
     let mut features: BTreeSet<Feature> = kinds;
+    features.extend(vms.features);
     if default_nad {
         features.insert(Feature::StaticPrimaryAddress);
     }

@@ -117,6 +117,35 @@ pub enum Error {
     /// The cluster has no node for pods.
     #[error("the cluster has no schedulable Ready node")]
     NoNodes,
+    /// A guest's image cannot be had on its node.
+    #[error(
+        "VM {vm} cannot be started: its node does not get image {image} ({why}); write it with `udn-conformance image --archive FILE` \
+         and load it into the nodes (`kind load image-archive FILE`), or push it somewhere and name it with --guest-image"
+    )]
+    GuestImage {
+        /// The VM.
+        vm: String,
+        /// The image.
+        image: String,
+        /// What the node says.
+        why: String,
+    },
+    /// No agent answers on a VM's console.
+    #[error("guest of VM {vm}: {why}; `virtctl console` shows what it says")]
+    Guest {
+        /// The VM.
+        vm: String,
+        /// Why.
+        why: String,
+    },
+    /// A migration did not go as it must.
+    #[error("migration of VM {vm}: {why}")]
+    Migration {
+        /// The VM.
+        vm: String,
+        /// Why.
+        why: String,
+    },
     /// No agent can be had in a pod.
     #[error("agent in {pod}: {source}")]
     Agent {

@@ -9,6 +9,7 @@ use udn_model::world::PodRef;
 
 use crate::addresses::{NETWORK_STATUS, POD_NETWORKS, annotation};
 use crate::claims::pod_state;
+use crate::vm;
 use crate::world::KubeWorld;
 
 /// Events that are told at most.
@@ -28,8 +29,14 @@ pub(crate) async fn collect(world: &KubeWorld, pod: &PodRef) -> Vec<String> {
 }
 
 async fn pod_object(world: &KubeWorld, pod: &PodRef) -> Vec<String> {
-    let real = world.real(&ObjectRef::pod(pod));
     let mut notes = Vec::new();
+    if world.vms.get(pod).is_some() {
+        notes.extend(vm_objects(world, pod).await);
+    }
+    let mut real = world.real(&ObjectRef::pod(pod));
+    if let Some(launcher) = world.object_of(pod) {
+        real.name = launcher["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    }
     match world.objects.get(&real).await {
         Ok(Some(object)) => {
             let node = object["spec"]["nodeName"].as_str().unwrap_or("no node");
@@ -52,6 +59,34 @@ async fn pod_object(world: &KubeWorld, pod: &PodRef) -> Vec<String> {
     {
         let told: Vec<String> = events.iter().rev().take(EVENTS).map(tell_event).collect();
         notes.push(format!("{real}: events, latest first: {}", told.join("; ")));
+    }
+    notes
+}
+
+/// The VM, its instance, its migrations and its IPAMClaim.
+async fn vm_objects(world: &KubeWorld, vm: &PodRef) -> Vec<String> {
+    let machine = vm::machine(world, vm);
+    let claim = vm::guest::claim_object(world, vm);
+    let mut notes = Vec::new();
+    for real in [Some(machine.clone()), Some(vm::instance(world, vm)), claim].into_iter().flatten() {
+        match world.objects.get(&real).await {
+            Ok(Some(object)) => notes.push(format!("{real}: status {}", object["status"])),
+            Ok(None) => notes.push(format!("{real}: not there")),
+            Err(error) => notes.push(format!("{real}: {error}")),
+        }
+        if let Ok(events) = world.objects.events(&real).await
+            && !events.is_empty()
+        {
+            let told: Vec<String> = events.iter().rev().take(EVENTS).map(tell_event).collect();
+            notes.push(format!("{real}: events, latest first: {}", told.join("; ")));
+        }
+    }
+    let listed = world.objects.list(vm::KUBEVIRT, vm::MIGRATION_KIND, machine.namespace.as_deref(), None).await;
+    for migration in listed.unwrap_or_default() {
+        if migration.data["spec"]["vmiName"] == *vm.name {
+            let name = migration.metadata.name.unwrap_or_default();
+            notes.push(format!("{} {name}: status {}", vm::MIGRATION_KIND, migration.data["status"]));
+        }
     }
     notes
 }

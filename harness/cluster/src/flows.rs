@@ -1,19 +1,19 @@
 //! Flows: begun by the first shot that is about them, looked at by the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep};
-use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Op, Transport};
-use udn_model::flow::FlowFigures;
+use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Transport};
+use udn_model::flow::{FlowFigures, FlowGap};
 use udn_model::observation::Outcome;
 use udn_runner::cluster::{Report, Shot};
 
 use crate::agent::arrivals::plain;
-use crate::agent::{Agent, AgentError, Id};
+use crate::agent::{Agent, AgentError, Id, clock, now_us};
 use crate::probes::{GRACE, failure, name_of, seen, transport};
 
 /// How often a frame leaves.
@@ -37,16 +37,41 @@ struct Begun {
     life: Option<u64>,
     /// What came of it, once it has ended.
     end: watch::Receiver<Option<Result<FlowResult, AgentError>>>,
-    /// When it was last looked at, microseconds since it began.
-    looked_us: Mutex<u64>,
+    /// What was known when it was last looked at.
+    looked: Mutex<Looked>,
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    /// When, microseconds since it began.
+    at_us: u64,
+    /// How much it had lost by then.
+    lost: u64,
 }
 
 impl Flows {
     /// Begins the flow of a shot where there is none, and waits for its next reply.
-    pub(crate) async fn look(&self, agent: &Agent, shot: &Shot, own: &[String]) -> Report {
+    /// `stalls`: when agents of this world stood still; `me`: how the sender is called.
+    pub(crate) async fn look(
+        &self,
+        agent: &Agent,
+        shot: &Shot,
+        own: &[String],
+        (stalls, me): (&Stalls, &str),
+    ) -> Report {
         let nonce = shot.nonce;
         let (outcome, figures, local) = match self.next_reply(agent, shot, own).await {
-            Ok((outcome, flow, report)) => (outcome, Some(flow.figures(&report)), report.local.map(plain)),
+            Ok((outcome, flow, report)) => {
+                let mut figures = flow.figures(&report);
+                stalls.note(me, &report, now_us());
+                if let Some(peer) = report.identity.clone() {
+                    stalls.blame(&[me, &name_of(peer, own)], &mut figures.gaps);
+                }
+                // A flow that has ended is not begun again: what it was cut by stays its end.
+                figures.ended = flow.ended().map(|end| end.to_string());
+                (outcome, Some(figures), report.local.map(plain))
+            }
             Err(outcome) => (outcome, None, None),
         };
         Report { nonce, outcome, local, flow: figures }
@@ -86,7 +111,12 @@ impl Flows {
             };
             let answered = *before.get_or_insert(report.received) < report.received;
             if answered && report.established() {
-                return Ok((open(&report, own), flow, report));
+                let mut outcome = open(&report, own);
+                // An echo carries no identity but the address that it was sent to.
+                if let (Transport::Icmp, Outcome::Open { peer, .. }) = (wire, &mut outcome) {
+                    *peer = None;
+                }
+                return Ok((outcome, flow, report));
             }
             if Instant::now() >= deadline {
                 return Ok((Outcome::TimedOut, flow, report));
@@ -127,7 +157,7 @@ async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result
         });
         teller.send_replace(Some(result));
     });
-    Ok(Arc::new(Begun { id, life: agent.life(), end, looked_us: Mutex::new(0) }))
+    Ok(Arc::new(Begun { id, life: agent.life(), end, looked: Mutex::default() }))
 }
 
 impl Begun {
@@ -149,27 +179,90 @@ impl Begun {
         }
     }
 
-    /// The figures, and how long the flow was out since it was last looked at.
+    /// Why it ended, where an end was told.
+    fn ended(&self) -> Option<Outcome> {
+        match &*self.end.borrow() {
+            Some(Ok(FlowResult { end, .. })) => Some(ended(end.clone())),
+            _ => None,
+        }
+    }
+
+    /// The figures, and how the flow fared since it was last looked at.
     fn figures(&self, report: &FlowReport) -> FlowFigures {
-        let mut looked_us = self.looked_us.lock().unwrap_or_else(PoisonError::into_inner);
-        let figures = figures(report, *looked_us);
-        *looked_us = report.took_us;
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = figures(report, *looked, now_us());
+        *looked = Looked { at_us: report.took_us, lost: report.lost };
         figures
     }
 }
 
-/// The figures; of gaps those that had not ended `after_us` from the beginning of the flow.
-fn figures(report: &FlowReport, after_us: u64) -> FlowFigures {
-    let ended =
-        |gap: &&udn_agent::protocol::Gap| (gap.started_us + gap.took_us).saturating_sub(report.started_us) > after_us;
-    let gaps = report.gaps.iter().filter(ended).map(|gap| gap.took_us);
-    let open = Some(report.since_last_reply_us).filter(|open| *open > report.gap_over_us);
+/// The figures; of gaps those that had not ended when it was last looked at. `now_us`: the harness' clock.
+fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
+    let ahead_us = now_us - clock(report.started_us + report.took_us);
+    let ended = |gap: &&Gap| (gap.started_us + gap.took_us).saturating_sub(report.started_us) > looked.at_us;
+    let told = |gap: &Gap| FlowGap {
+        at_us: clock(gap.started_us) + ahead_us,
+        took_ms: gap.took_us / 1000,
+        starved_ms: 0,
+        open: false,
+    };
+    let mut gaps: Vec<FlowGap> = report.gaps.iter().filter(ended).map(told).collect();
+    if report.since_last_reply_us > report.gap_over_us {
+        let at_us = now_us - clock(report.since_last_reply_us);
+        gaps.push(FlowGap { at_us, took_ms: report.since_last_reply_us / 1000, starved_ms: 0, open: true });
+    }
     FlowFigures {
         sent: report.sent,
         received: report.received,
         lost: report.lost,
+        lost_now: report.lost.saturating_sub(looked.lost),
         retransmits: report.tcp.map_or(0, |tcp| tcp.retransmits),
-        outage_ms: gaps.chain(open).max().unwrap_or_default() / 1000,
+        outage_ms: gaps.iter().map(|gap| gap.took_ms).max().unwrap_or_default(),
+        bytes_sent: report.bytes_sent,
+        bytes_received: report.bytes_received,
+        ended: None,
+        gaps,
+        rate: None,
+    }
+}
+
+/// When agents had no processor, as far as their own flows told: a gap says nothing of the network while either end stood still.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls(Mutex<HashMap<String, BTreeSet<(i64, i64)>>>);
+
+/// Stalls that are kept of an agent, the latest ones.
+const STALLS: usize = 4096;
+
+impl Stalls {
+    fn note(&self, agent: &str, report: &FlowReport, now_us: i64) {
+        let ahead_us = now_us - clock(report.started_us + report.took_us);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(agent.to_owned()).or_default();
+        for stall in &report.stalls {
+            let to = clock(stall.at_us) + ahead_us;
+            known.insert((to - clock(stall.late_us), to));
+        }
+        while known.len() > STALLS {
+            known.pop_first();
+        }
+    }
+
+    /// Says of gaps for how much of them one of these agents stood still.
+    fn blame(&self, agents: &[&str], gaps: &mut [FlowGap]) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalls: Vec<(i64, i64)> =
+            agents.iter().filter_map(|agent| all.get(*agent)).flatten().copied().collect();
+        stalls.sort_unstable();
+        for gap in gaps {
+            let (mut at, to) = (gap.at_us, gap.at_us + clock(gap.took_ms * 1000));
+            let mut starved_us = 0;
+            for (from, until) in &stalls {
+                let (from, until) = ((*from).max(at), (*until).min(to));
+                starved_us += (until - from).max(0);
+                at = at.max(until);
+            }
+            gap.starved_ms = u64::try_from(starved_us / 1000).unwrap_or_default();
+        }
     }
 }
 
@@ -201,10 +294,10 @@ fn ended(end: FlowEnd) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-    use udn_agent::protocol::Gap;
+    use udn_agent::protocol::Stall;
 
     use super::*;
+    use rstest::rstest;
 
     fn gap(from_ms: u64, ms: u64) -> Gap {
         Gap { started_us: 1_000_000 + from_ms * 1000, took_us: ms * 1000, sent: 1 }
@@ -224,6 +317,36 @@ mod tests {
             gap_over_us: 35_000,
             ..FlowReport::default()
         };
-        assert_eq!(figures(&report, after_ms * 1000).outage_ms, outage_ms);
+        let looked = Looked { at_us: after_ms * 1000, lost: 0 };
+        assert_eq!(figures(&report, looked, 9_000_000).outage_ms, outage_ms);
+    }
+
+    #[test]
+    fn gaps_are_told_by_the_harness_clock_with_what_either_end_slept() {
+        // The agent's clock: the flow began at one second and was asked five seconds later, when ours said 1006 s.
+        let at = |at_us, late_us| Stall { at_us, late_us };
+        let report = FlowReport {
+            started_us: 1_000_000,
+            took_us: 5_000_000,
+            gaps: vec![gap(100, 3000)],
+            stalls: vec![at(2_500_000, 2_480_000), at(5_000_000, 700_000)],
+            lost: 7,
+            ..FlowReport::default()
+        };
+        let mut figures = figures(&report, Looked { at_us: 0, lost: 4 }, 1_006_000_000);
+        assert_eq!(figures.lost_now, 3);
+        let stalls = Stalls::default();
+        stalls.note("red/db", &report, 1_006_000_000);
+        stalls.blame(&["red/near"], &mut figures.gaps);
+        assert_eq!(figures.gaps[0].starved_ms, 0);
+        // From 1.1 to 4.1 s: the first stall's end, and none of the second; what overlaps counts once.
+        stalls.note(
+            "red/near",
+            &FlowReport { stalls: vec![at(2_400_000, 100_000), at(3_000_000, 200_000)], ..report },
+            1_006_000_000,
+        );
+        stalls.blame(&["red/near", "red/db"], &mut figures.gaps);
+        let told = FlowGap { at_us: 1_001_100_000, took_ms: 3000, starved_ms: 1600, open: false };
+        assert_eq!(figures.gaps, [told]);
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 use udn_model::naming::Naming;
-use udn_model::world::{NODE_LABEL, PROBE_CONTAINER};
+use udn_model::world::{NODE_LABEL, PROBE_CONTAINER, VM_KIND};
 
 use crate::error::Error;
 use crate::external_ips;
@@ -20,6 +20,8 @@ pub(crate) struct Injection {
     pub(crate) nodes: Vec<String>,
     /// The image of the probe container, where another than the fixture's is wanted.
     pub(crate) image: Option<String>,
+    /// The image that guests are started from, where another than the fixture's is wanted.
+    pub(crate) guest_image: Option<String>,
     /// What the fixtures' external addresses stand for.
     pub(crate) external_ips: BTreeMap<IpAddr, IpAddr>,
 }
@@ -43,6 +45,7 @@ impl Injection {
             }
             Some("Service") => external_ips::replace(&mut real, &self.external_ips),
             Some("Pod") => self.pod(&mut real).map_err(|text| problem(&text))?,
+            Some(VM_KIND) => self.vm(&mut real).map_err(|text| problem(&text))?,
             _ => {}
         }
         Ok(real)
@@ -62,6 +65,36 @@ impl Injection {
         };
         equip(probe, self.image.as_deref())?;
         push(&mut pod["spec"], "volumes", json!({ "name": "udn-agent", "emptyDir": {} }))
+    }
+
+    /// A VM's launcher pods carry the labels of its template. The node is a wish: a node selector would go with the VM and
+    /// keep it from every other node.
+    fn vm(&self, vm: &mut Value) -> Result<(), String> {
+        let Some(template) = vm["spec"].get_mut("template").filter(|template| template.is_object()) else {
+            return Err("spec.template must be an object".into());
+        };
+        let labels = labels(template).ok_or("spec.template.metadata must be an object")?;
+        labels.insert(RUN_LABEL.into(), self.run.as_str().into());
+        labels.insert(WORLD_LABEL.into(), self.instance.as_str().into());
+        if let Some(slot) = labels.get(NODE_LABEL) {
+            let slot: Option<usize> = slot.as_str().and_then(|slot| slot.parse().ok());
+            let slot = slot.ok_or_else(|| format!("label {NODE_LABEL} must be a number"))?;
+            let node = self.node(slot).ok_or("the cluster has no node for it")?.to_owned();
+            let on =
+                |values: &[String]| json!([{ "key": "kubernetes.io/hostname", "operator": "In", "values": values }]);
+            template["spec"]["affinity"]["nodeAffinity"] = json!({
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{ "matchExpressions": on(&self.nodes) }] },
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    { "weight": 100, "preference": { "matchExpressions": on(&[node]) } }],
+            });
+        }
+        if let Some(image) = &self.guest_image
+            && let Some(container) = template.pointer_mut("/spec/domain/firmware/kernelBoot/container")
+        {
+            container["image"] = image.as_str().into();
+        }
+        Ok(())
     }
 
     /// The node of a slot. A cluster with fewer nodes has several slots on one: cells that need two are skipped there.
@@ -129,6 +162,7 @@ mod tests {
             instance: "a".into(),
             nodes: vec!["w1".into(), "w2".into()],
             image: None,
+            guest_image: None,
             external_ips: BTreeMap::new(),
         }
     }
@@ -162,6 +196,22 @@ mod tests {
         let real = injection.manifest(&Naming::new("k3v9a"), &pod("1")).unwrap();
         assert_eq!(real["spec"]["containers"][1]["image"], "mirror/agnhost");
         assert_eq!(real["spec"]["nodeSelector"]["kubernetes.io/hostname"], "only");
+    }
+
+    #[test]
+    fn a_vm_wishes_for_its_node_and_may_leave_it() {
+        let vm = json!({ "apiVersion": "kubevirt.io/v1", "kind": VM_KIND, "metadata": { "name": "db", "namespace": "red" },
+            "spec": { "template": { "metadata": { "labels": { NODE_LABEL: "1" } },
+                "spec": { "domain": { "firmware": { "kernelBoot": { "container": { "image": "x" } } } } } } } });
+        let injection = Injection { guest_image: Some("mirror/guest".into()), ..injection() };
+        let real = injection.manifest(&Naming::new("k3v9a"), &vm).unwrap();
+        let template = &real["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"][RUN_LABEL], "k3v9");
+        let affinity = &template["spec"]["affinity"]["nodeAffinity"];
+        let preferred = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0]["preference"];
+        assert_eq!(preferred["matchExpressions"][0]["values"], json!(["w2"]));
+        assert!(template["spec"]["nodeSelector"].is_null());
+        assert_eq!(template["spec"]["domain"]["firmware"]["kernelBoot"]["container"]["image"], "mirror/guest");
     }
 
     #[test]

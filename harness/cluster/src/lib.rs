@@ -12,6 +12,7 @@
 //! | [`cluster`] | [`Kube`]: worlds and what they share |
 //! | [`cleanup`] | finds and removes what runs left behind |
 //! | [`rate`] | how many probes a second one agent makes |
+//! | [`vm`] | VMs: their launcher pods, migrations, guests |
 //!
 //! Inside: `proxy` says when an environment's proxy is not meant, `objects` applies, reads and deletes any kind, `kinds` finds out how the API server serves it, `pods` watches
 //! the pods of a world, `inject` makes fixtures runnable here, `provision` makes a world, `act` performs actions, `claims`
@@ -46,6 +47,8 @@ mod ready;
 mod services;
 mod slices;
 mod view;
+mod virtualization;
+pub mod vm;
 mod world;
 
 pub use cleanup::Cleaned;

@@ -135,12 +135,17 @@ impl Outposts {
     async fn go_outside(&self, pod: &Pod) -> Result<External, AgentError> {
         let station = Station::new(Agent::start(self.external_link(pod), self.session));
         station.agent.ready().await?;
-        let ports = listen(&station, &format!("{}/{EXTERNAL_IDENTITY}", self.run)).await?;
+        let identity = format!("{}/{EXTERNAL_IDENTITY}", self.run);
+        let ports = listen(&station, &identity).await?;
+        let flow_port = listen_for(&station.agent, Wire::Tcp, &identity, true).await?;
         let addresses = match station.agent.call(Op::Facts, SHUTDOWN).await? {
             Body::Facts(facts) => external::addresses(pod, &facts),
             other => return Err(AgentError::Failed(format!("it answered {other:?} when asked for facts"))),
         };
-        Ok(External { station: Arc::new(station), addresses: NodeAddresses { addresses, ports, life: None } })
+        Ok(External {
+            station: Arc::new(station),
+            addresses: NodeAddresses { addresses, ports, flow_port: Some(flow_port), life: None },
+        })
     }
 
     /// The external server, if it listens by now.
@@ -202,7 +207,7 @@ impl Outposts {
         for (slot, (station, ports)) in (0..).zip(attached) {
             let addresses = self.nodes.get(usize::from(slot)).map(|node| node.addresses.clone()).unwrap_or_default();
             made.stations.insert(slot, Arc::new(station));
-            made.addresses.insert(slot, NodeAddresses { addresses, ports, life: None });
+            made.addresses.insert(slot, NodeAddresses { addresses, ports, flow_port: None, life: None });
         }
         Ok(made)
     }
@@ -264,10 +269,15 @@ async fn listen(station: &Station, identity: &str) -> Result<BTreeMap<Transport,
 
 /// Listens on a port that nobody else has on that host.
 pub(crate) async fn listen_somewhere(agent: &Agent, transport: Wire, identity: &str) -> Result<u16, AgentError> {
+    listen_for(agent, transport, identity, false).await
+}
+
+/// `echo`: for flows.
+async fn listen_for(agent: &Agent, transport: Wire, identity: &str, echo: bool) -> Result<u16, AgentError> {
     let mut last = AgentError::Failed("no port was tried".into());
     for _ in 0..DRAWS {
         let port = rand::rng().random_range(PORTS);
-        match agent.listen(Listen { transport, port, identity: identity.into(), echo: false }).await {
+        match agent.listen(Listen { transport, port, identity: identity.into(), echo }).await {
             Ok(()) => return Ok(port),
             Err(AgentError::Failed(why)) => {
                 last = AgentError::Failed(why);

@@ -164,6 +164,17 @@ impl Objects {
         Ok(())
     }
 
+    /// Merges fields into an object.
+    ///
+    /// # Errors
+    /// The API server's refusal, or why it could not be asked.
+    pub(crate) async fn merge(&self, object: &Real, fields: &Value) -> Result<(), Error> {
+        let api = self.api(object).await?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let merged = api.patch(&object.name, &params, &Patch::Merge(fields)).await;
+        merged.map(drop).map_err(|error| Error::api(format!("change {object}"), error))
+    }
+
     /// The object as it is; `None` where there is none.
     ///
     /// # Errors

@@ -81,6 +81,44 @@ impl PodWatch {
         }
     }
 
+    /// Waits until a pod satisfies a condition; returns whether it does.
+    pub(crate) async fn wait_for(
+        &self,
+        key: &Key,
+        deadline: Duration,
+        holds: impl Fn(&Value) -> bool + Send + Sync,
+    ) -> bool {
+        self.wait_until(deadline, || self.get(key).is_some_and(|pod| holds(&pod))).await
+    }
+
+    /// Waits until a pod is gone.
+    ///
+    /// # Errors
+    /// It is not within the deadline.
+    pub(crate) async fn wait_gone(&self, key: &Key, deadline: Duration) -> Result<(), Error> {
+        if self.wait_until(deadline, || self.get(key).is_none_or(|pod| crate::vm::has_ended(&pod))).await {
+            return Ok(());
+        }
+        let last = self.get(key).map_or_else(String::new, |pod| pod_state(&pod));
+        Err(Error::Deadline { awaited: format!("pod {}/{} to end", key.0, key.1), after: deadline, last })
+    }
+
+    /// Waits until something holds of the pods that are known; returns whether it does.
+    pub(crate) async fn wait_until(&self, deadline: Duration, holds: impl Fn() -> bool + Send + Sync) -> bool {
+        let mut changed = self.changed.clone();
+        let until = Instant::now() + deadline;
+        loop {
+            changed.mark_unchanged();
+            if holds() {
+                return true;
+            }
+            match timeout_at(until, changed.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return holds(),
+            }
+        }
+    }
+
     fn is_ready(&self, (namespace, name): &Key, uid: Option<&str>) -> bool {
         let pod = self.get(&(namespace.clone(), name.clone()));
         pod.is_some_and(|pod| is_ready(&pod) && uid.is_none_or(|uid| pod["metadata"]["uid"] == uid))

@@ -13,6 +13,7 @@ use udn_runner::cluster::{Lookup, Over, Report, Shot};
 
 use crate::agent::arrivals::plain;
 use crate::agent::{Agent, AgentError};
+use crate::flows::Stalls;
 use crate::lookups::{self, Names};
 use crate::world::Station;
 
@@ -23,26 +24,34 @@ pub(crate) const ADDRESS_IN_USE: i32 = 98;
 /// `EADDRNOTAVAIL`: the same, found at connect time.
 pub(crate) const ADDRESS_NOT_AVAILABLE: i32 = 99;
 
-/// Sends all shots at once and reports each. `own`: what the identities of this world's and of the nodes' agents begin
+/// Sends all shots at once and reports each. `stalls`: when agents stood still, and how this one is called. `own`: what the identities of this world's and of the nodes' agents begin
 /// with.
 pub(crate) async fn send(
     station: &Station,
     shots: Vec<Shot>,
     own: &[String],
     names: Option<&Names<'_>>,
+    stalls: (&Stalls, &str),
     reports: &UnboundedSender<Report>,
 ) {
-    let mut flying: FuturesUnordered<_> = shots.into_iter().map(|shot| one(station, shot, own, names)).collect();
+    let mut flying: FuturesUnordered<_> =
+        shots.into_iter().map(|shot| one(station, shot, own, names, stalls)).collect();
     while let Some(report) = flying.next().await {
         // A receiver that is gone has stopped waiting for the round.
         let _ = reports.send(report);
     }
 }
 
-async fn one(station: &Station, mut shot: Shot, own: &[String], names: Option<&Names<'_>>) -> Report {
+async fn one(
+    station: &Station,
+    mut shot: Shot,
+    own: &[String],
+    names: Option<&Names<'_>>,
+    stalls: (&Stalls, &str),
+) -> Report {
     let agent = &station.agent;
     if shot.over == Over::Flow {
-        return station.flows.look(agent, &shot, own).await;
+        return station.flows.look(agent, &shot, own, stalls).await;
     }
     match shot.lookup.take() {
         None => {}

@@ -6,11 +6,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use udn_model::world::PodRef;
+use udn_model::world::{PodRef, VM_KIND};
 
 use crate::error::Error;
 use crate::objects::{Objects, Real};
 use crate::ready;
+use crate::vm;
 use crate::world::KubeWorld;
 
 /// How long networks may take to be created.
@@ -33,6 +34,7 @@ enum Stage {
     Networks,
     Others,
     Pods,
+    Vms,
 }
 
 fn stage(object: &Real) -> Stage {
@@ -40,6 +42,7 @@ fn stage(object: &Real) -> Stage {
         "Namespace" => Stage::Namespaces,
         "UserDefinedNetwork" | "ClusterUserDefinedNetwork" | "NetworkAttachmentDefinition" => Stage::Networks,
         "Pod" => Stage::Pods,
+        VM_KIND => Stage::Vms,
         _ => Stage::Others,
     }
 }
@@ -56,10 +59,11 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     let of = |wanted: Stage| -> Vec<(Real, &Value)> {
         objects.iter().filter(|(object, _)| stage(object) == wanted).cloned().collect()
     };
-    let (namespaces, networks, others, pods) =
-        (of(Stage::Namespaces), of(Stage::Networks), of(Stage::Others), of(Stage::Pods));
+    let (namespaces, networks, others, pods, vms) =
+        (of(Stage::Namespaces), of(Stage::Networks), of(Stage::Others), of(Stage::Pods), of(Stage::Vms));
     // Before the requests are sent: what is half made has to be found by the clean-up, too.
     objects.iter().for_each(|(object, _)| world.remember(object));
+    vms.iter().for_each(|(vm, manifest)| world.note_vm(vm, manifest));
 
     apply_all(&world.objects, &namespaces).await?;
     progress(format!("{} namespaces", namespaces.len()));
@@ -67,6 +71,8 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     at_most(REQUESTS, networks.iter().map(|(network, _)| wait_network(&world.objects, network)).collect()).await?;
     progress(format!("{} networks", networks.len()));
     apply_all(&world.objects, &others).await?;
+    // They take longest to start: everything else is done meanwhile.
+    apply_all(&world.objects, &vms).await?;
     let applied =
         at_most(REQUESTS, pods.iter().map(|(_, manifest)| apply_pod(&world.objects, manifest)).collect()).await?;
     let gated = pods.iter().filter(|(_, manifest)| ready::is_gated(manifest));
@@ -83,6 +89,11 @@ pub(crate) async fn make(world: &KubeWorld, manifests: &[Value], progress: impl 
     let refs: Vec<PodRef> = keys.iter().filter_map(|(key, _)| world.name_of(key)).collect();
     at_most(ATTACHMENTS, refs.iter().map(|pod| world.attach(pod)).collect()).await?;
     progress(format!("{} agents listen", refs.len()));
+    if !vms.is_empty() {
+        let refs: Vec<PodRef> = vms.iter().filter_map(|(real, _)| world.vm_of(real)).collect();
+        vm::wait(world, &refs).await?;
+        progress(format!("{} guests answer", refs.len()));
+    }
     Ok(())
 }
 

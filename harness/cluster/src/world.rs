@@ -13,22 +13,24 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, Semaphore};
 use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
 use udn_model::cell::{Claim, ObjectRef, Target, VantagePoint};
-use udn_model::fact::{PodView, Scene, judge};
+use udn_model::fact::{Announcement, Fact, PodView, Scene, judge};
 use udn_model::flow::FLOW_PORT;
+use udn_model::migration::Migration;
 use udn_model::naming::Naming;
 use udn_model::observation::Outcome;
 use udn_model::scenario::Action;
-use udn_model::world::{PROBE_CONTAINER, PodRef, World as Declared};
+use udn_model::world::{PROBE_CONTAINER, PodRef, VM_KIND, World as Declared};
 use udn_runner::cluster::{
     AddressBook, Arrivals, FactQuestion, Found, Over, Report, Shot, Trouble, World, node_identity,
 };
 
 use crate::agent::arrivals::ArrivalLog;
+use crate::agent::console::Console;
 use crate::agent::link::Exec;
 use crate::agent::{Agent, AgentError};
 use crate::claims::{self, Answer, Known};
 use crate::error::Error;
-use crate::flows::Flows;
+use crate::flows::{Flows, Stalls};
 use crate::inject::Injection;
 use crate::lookups::{self, Dns, Names};
 use crate::names::{AGENT_DIRECTORY, nodes_namespace};
@@ -36,10 +38,11 @@ use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
 use crate::pods::{Key, PodWatch};
 use crate::services::{self, Announcers};
+use crate::vm::{self, Ear, Vms};
 use crate::{act, addresses, evidence, probes, slices, view};
 
 /// How long an agent may take to look around.
-const FACTS_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const FACTS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An agent and what has arrived at it.
 #[derive(Debug)]
@@ -47,11 +50,12 @@ pub(crate) struct Station {
     pub(crate) agent: Agent,
     pub(crate) log: ArrivalLog,
     pub(crate) flows: Flows,
+    pub(crate) ear: Ear,
 }
 
 impl Station {
     pub(crate) fn new(agent: Agent) -> Self {
-        Self { agent, log: ArrivalLog::default(), flows: Flows::default() }
+        Self { agent, log: ArrivalLog::default(), flows: Flows::default(), ear: Ear::default() }
     }
 }
 
@@ -79,6 +83,9 @@ pub(crate) struct KubeWorld {
     traces: Arc<Traces>,
     api_server: Vec<IpAddr>,
     dns: Dns,
+    /// VMs of this world.
+    pub(crate) vms: Vms,
+    stalls: Stalls,
     /// The cluster's domain, once a pod said it.
     domain: OnceCell<String>,
     pub(crate) announcers: Announcers,
@@ -160,6 +167,8 @@ impl KubeWorld {
             traces,
             api_server,
             dns,
+            vms: Vms::default(),
+            stalls: Stalls::default(),
             domain: OnceCell::new(),
             announcers: Announcers::default(),
         }
@@ -180,13 +189,39 @@ impl KubeWorld {
 
     /// The agents of a deleted pod are not asked any more.
     pub(crate) fn forget(&self, object: &ObjectRef) {
-        if let (true, Some(namespace)) = (object.kind == "Pod", &object.namespace) {
-            lock(&self.posts).remove(&PodRef::new(namespace, &object.name));
+        if let (true, Some(namespace)) = (object.kind == "Pod" || object.kind == VM_KIND, &object.namespace) {
+            let pod = PodRef::new(namespace, &object.name);
+            lock(&self.posts).remove(&pod);
+            self.vms.forget(&pod);
         }
     }
 
     pub(crate) fn answered(&self, object: ObjectRef, answer: Answer) {
         lock(&self.answers).insert(object, answer);
+    }
+
+    /// Takes note of a VM by its manifest with its real names.
+    pub(crate) fn note_vm(&self, object: &Real, manifest: &Value) {
+        if let (VM_KIND, Some(vm)) = (object.kind.as_str(), self.vm_of(object)) {
+            self.vms.note(vm, manifest);
+        }
+    }
+
+    /// A VM's name in the world.
+    pub(crate) fn vm_of(&self, object: &Real) -> Option<PodRef> {
+        self.name_of(&(object.namespace.clone().unwrap_or_default(), object.name.clone()))
+    }
+
+    /// The object of a pod; of a VM the launcher pod that runs it: the eldest of those that live.
+    pub(crate) fn object_of(&self, pod: &PodRef) -> Option<Arc<Value>> {
+        if self.vms.get(pod).is_none() {
+            return self.pods.get(&self.key_of(pod));
+        }
+        let launchers = vm::launchers(self, pod);
+        let runs = |pod: &&Arc<Value>| pod["metadata"]["deletionTimestamp"].is_null();
+        // Once the guest runs at the target the source's pod is about to end.
+        let moved = launchers.iter().rev().find(|pod| pod["metadata"]["annotations"][vm::TARGET_READY].is_string());
+        moved.filter(runs).or_else(|| launchers.iter().find(runs)).or_else(|| launchers.first()).cloned()
     }
 
     /// A pod's name in the world.
@@ -223,11 +258,25 @@ impl KubeWorld {
     }
 
     async fn start(&self, pod: &PodRef) -> Result<Arc<Station>, AgentError> {
+        if let Some(vm) = self.vms.get(pod) {
+            // Its console is found by its name, whichever pod runs it.
+            return self.started(pod, String::new(), self.start_in_guest(pod, vm)).await;
+        }
         let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| AgentError::Exec("the pod is not there".into()))?;
         let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         if !is_running(&object) {
             return Err(AgentError::Exec(format!("the pod does not run: {}", claims::pod_state(&object))));
         }
+        self.started(pod, uid, self.start_anew(pod, &object)).await
+    }
+
+    /// The agent of a pod of this uid, started by whoever is first.
+    async fn started(
+        &self,
+        pod: &PodRef,
+        uid: String,
+        start: impl Future<Output = Result<Arc<Station>, AgentError>>,
+    ) -> Result<Arc<Station>, AgentError> {
         let post = {
             let mut posts = lock(&self.posts);
             let post = posts.entry(pod.clone()).or_default();
@@ -236,7 +285,7 @@ impl KubeWorld {
             }
             post.clone()
         };
-        let started = post.started.get_or_init(async || self.start_anew(pod, &object).await).await.clone();
+        let started = post.started.get_or_init(|| start).await.clone();
         if started.is_err() {
             // The next one may have more luck: the pod may be ready by then.
             let mut posts = lock(&self.posts);
@@ -254,7 +303,24 @@ impl KubeWorld {
         let link = Exec::new(pods, &name, uid, Some(PROBE_CONTAINER), AGENT_DIRECTORY, self.uploads.clone());
         let station = Station::new(Agent::start(link, self.session));
         station.agent.ready().await?;
-        for (transport, port) in ports(object) {
+        self.listen(pod, station, ports(object)).await
+    }
+
+    async fn start_in_guest(&self, vm: &PodRef, known: vm::Known) -> Result<Arc<Station>, AgentError> {
+        let (namespace, name) = self.key_of(vm);
+        let link = Console::new(self.objects.client.clone(), &namespace, &name);
+        let station = Station::new(Agent::start(link, self.session));
+        station.agent.ready().await?;
+        self.listen(vm, station, known.ports).await
+    }
+
+    async fn listen(
+        &self,
+        pod: &PodRef,
+        station: Station,
+        ports: Vec<(Wire, u16)>,
+    ) -> Result<Arc<Station>, AgentError> {
+        for (transport, port) in ports {
             let identity = format!("{}{pod}", self.identity_prefix());
             let echo = transport == Wire::Tcp && port == FLOW_PORT;
             station.agent.listen(Listen { transport, port, identity, echo }).await?;
@@ -262,10 +328,24 @@ impl KubeWorld {
         Ok(Arc::new(station))
     }
 
+    /// All agents of this world that were started.
+    pub(crate) fn stations(&self) -> Vec<Arc<Station>> {
+        let posts = lock(&self.posts);
+        posts.values().filter_map(|post| post.started.get()?.as_ref().ok().cloned()).collect()
+    }
+
+    /// What a pod's agent heard: an error where it cannot, since then silence proves nothing.
+    async fn heard(&self, pod: &PodRef) -> Result<Vec<Announcement>, String> {
+        let station = self.station(pod).await?;
+        station.ear.heard(&station.agent).await.map_err(|error| format!("announcements at {pod}: {error}"))
+    }
+
     /// Which life a pod's agent lives, if it was started and is attached to.
     fn life(&self, pod: &PodRef) -> Option<u64> {
         let post = lock(&self.posts).get(pod).cloned()?;
-        post.started.get()?.as_ref().ok()?.agent.life()
+        let agent = &post.started.get()?.as_ref().ok()?.agent;
+        // A console is gone for a moment when its VM moves, and the guest's life goes on.
+        if self.vms.get(pod).is_some() { agent.last_life() } else { agent.life() }
     }
 
     async fn station_of(&self, from: &VantagePoint) -> Result<Arc<Station>, Outcome> {
@@ -291,12 +371,19 @@ impl KubeWorld {
         Some(Names { naming: &self.naming, domain: domain.ok()?, external: self.dns.external() })
     }
 
-    async fn view_of(&self, pod: &PodRef, inside: bool) -> Result<PodView, String> {
-        let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| format!("pod {pod} is not there"))?;
+    pub(crate) async fn view_of(&self, pod: &PodRef, inside: bool) -> Result<PodView, String> {
+        let object = self.object_of(pod).ok_or_else(|| format!("pod {pod} is not there"))?;
         let mut view = view::outside(&object)?;
         if inside {
-            match self.station(pod).await?.agent.call(Op::Facts, FACTS_PATIENCE).await {
-                Ok(Body::Facts(facts)) => view::inside(&mut view, &facts),
+            let station = self.station(pod).await?;
+            match station.agent.call(Op::Facts, FACTS_PATIENCE).await {
+                Ok(Body::Facts(facts)) => {
+                    view::inside(&mut view, &facts);
+                    if self.vms.get(pod).is_some() {
+                        view.guest = Some(Box::new(vm::guest::inside(&facts)));
+                        vm::guest::complete(self, pod, &mut view, &self.dns.servers).await;
+                    }
+                }
                 Ok(other) => return Err(format!("the agent in {pod} answered {other:?} when asked for facts")),
                 Err(error) => return Err(format!("agent in {pod}: {error}")),
             }
@@ -319,6 +406,19 @@ fn ports(pod: &Value) -> Vec<(Wire, u16)> {
         Some((transport, u16::try_from(port["containerPort"].as_u64()?).ok()?))
     };
     declared.filter_map(read).collect()
+}
+
+/// Who has to have heard what a question is about.
+fn listener(question: &FactQuestion) -> Option<&PodRef> {
+    match &question.fact {
+        Fact::AnnouncedAt(at) => Some(at),
+        Fact::GatewayAnnounced => Some(&question.pod),
+        _ => None,
+    }
+}
+
+fn listeners(questions: &[FactQuestion]) -> BTreeSet<PodRef> {
+    questions.iter().filter_map(listener).cloned().collect()
 }
 
 fn is_running(pod: &Value) -> bool {
@@ -353,7 +453,16 @@ impl World for KubeWorld {
             if !pod["metadata"]["deletionTimestamp"].is_null() {
                 continue;
             }
+            let owner = vm::owner(&pod);
+            // Launcher pods that have ended have given their addresses away.
+            if owner.is_some() && vm::has_ended(&pod) {
+                continue;
+            }
+            let key = owner.map_or(key.clone(), |vm| (key.0, vm.to_owned()));
             if let Some(name) = self.name_of(&key) {
+                if owner.is_some() && book.pods.get(&name).is_some_and(|known| !known.primary.is_empty()) {
+                    continue;
+                }
                 let mut addresses = addresses::of_pod(&pod, &name, declared, &self.naming);
                 addresses.life = self.life(&name);
                 book.pods.insert(name, addresses);
@@ -367,7 +476,11 @@ impl World for KubeWorld {
             Ok(station) => {
                 let names = self.names(&station, &shots).await;
                 let own = [self.identity_prefix(), format!("{}/", self.run)];
-                probes::send(&station, shots, &own, names.as_ref(), &reports).await;
+                let me = match from {
+                    VantagePoint::Pod(pod) => pod.to_string(),
+                    other => other.to_string(),
+                };
+                probes::send(&station, shots, &own, names.as_ref(), (&self.stalls, &me), &reports).await;
             }
             Err(outcome) => {
                 for shot in shots {
@@ -399,8 +512,19 @@ impl World for KubeWorld {
         });
         let looked: BTreeMap<PodRef, Result<PodView, String>> =
             futures::future::join_all(looked).await.into_iter().collect();
-        let views: BTreeMap<PodRef, PodView> =
+        let mut views: BTreeMap<PodRef, PodView> =
             looked.iter().filter_map(|(pod, view)| Some((pod.clone(), view.as_ref().ok()?.clone()))).collect();
+        let mut deaf: BTreeMap<PodRef, String> = BTreeMap::new();
+        for pod in listeners(questions) {
+            match self.heard(&pod).await {
+                Ok(heard) => {
+                    if let Some(view) = views.get_mut(&pod) {
+                        view.heard = heard;
+                    }
+                }
+                Err(why) => drop(deaf.insert(pod, why)),
+            }
+        }
         let scene = Scene { world: declared, naming: &self.naming, views: &views };
         questions
             .iter()
@@ -411,11 +535,18 @@ impl World for KubeWorld {
                 if let Some(Err(why)) = looked.get(&question.pod) {
                     return Err(Trouble(why.clone()));
                 }
+                if let Some(why) = listener(question).and_then(|pod| deaf.get(pod)) {
+                    return Err(Trouble(why.clone()));
+                }
                 let judged = judge(&question.fact, question.family, pod, scene);
                 let holds = judged.is_ok();
                 Ok(Found { holds, found: judged.unwrap_or_else(|found| found) })
             })
             .collect()
+    }
+
+    async fn migrations(&self) -> Vec<Migration> {
+        self.vms.migrations()
     }
 
     async fn claim(&self, object: &ObjectRef, claim: &Claim) -> Result<Found, Trouble> {
@@ -426,13 +557,26 @@ impl World for KubeWorld {
         let answer = lock(&self.answers).get(object).cloned();
         let by_answer = matches!(claim, Claim::Accepted | Claim::Refused { .. });
         let found = if by_answer { None } else { self.objects.get(&real).await? };
-        let events = if matches!(claim, Claim::Event { .. }) { self.objects.events(&real).await? } else { Vec::new() };
+        let mut events = Vec::new();
+        if matches!(claim, Claim::Event { .. }) {
+            events = self.objects.events(&real).await?;
+            for pod in
+                self.vm_of(&real).filter(|_| object.kind == VM_KIND).iter().flat_map(|vm| vm::launchers(self, vm))
+            {
+                // What concerns a VM's network is said of its launcher pod.
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let pod = Real { api_version: "v1".into(), kind: "Pod".into(), name, ..real.clone() };
+                events.extend(self.objects.events(&pod).await?);
+            }
+        }
         let known = Known { object: found.as_ref(), events: &events, answer: answer.as_ref() };
         Ok(claims::judge(claim, known, &self.naming))
     }
 
     fn repeat(&self, from: &VantagePoint, shot: &Shot) -> Option<String> {
         let (namespace, pod) = match from {
+            // There is no shell in a guest.
+            VantagePoint::Pod(pod) if self.vms.get(pod).is_some() => return None,
             VantagePoint::Pod(pod) => self.key_of(pod),
             VantagePoint::Node(slot) => (nodes_namespace(&self.run), node_identity(*slot)),
             VantagePoint::External => return None,

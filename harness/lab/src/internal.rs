@@ -4,6 +4,7 @@ use std::env::ArgsOs;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use udn_lab_sys::packages::courier;
 use udn_lab_sys::sandbox;
 
 use crate::inside;
@@ -16,7 +17,7 @@ pub(crate) const MAIN: &str = "__lab-main";
 #[must_use]
 pub fn internal(args: ArgsOs) -> Option<ExitCode> {
     let args: Vec<OsString> = args.collect();
-    if let Some(code) = sandbox::internal(&args) {
+    if let Some(code) = sandbox::internal(&args).or_else(|| courier::internal(&args)) {
         return Some(code);
     }
     match args.get(1)?.to_str()? {

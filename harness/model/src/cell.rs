@@ -8,6 +8,7 @@ pub use crate::claim::{Claim, ObjectRef};
 use crate::dns::DnsName;
 use crate::fact::Fact;
 pub use crate::feature::Feature;
+use crate::flow::FlowPromise;
 use crate::rule::RuleName;
 use crate::series::Series;
 use crate::words::{Family, Placement, Topology, Transport};
@@ -182,6 +183,23 @@ pub enum Check {
         family: Family,
         /// What is promised of them.
         series: Series,
+    },
+    /// What a flow of the same phase counted is as promised.
+    Figure {
+        /// Where the flow is sent from.
+        from: VantagePoint,
+        /// Where it goes.
+        to: Target,
+        /// How the two are placed.
+        placement: Placement,
+        /// What it speaks.
+        transport: Transport,
+        /// Destination port; `None` for ICMP.
+        port: Option<u16>,
+        /// Address family.
+        family: Family,
+        /// What is promised.
+        promise: FlowPromise,
     },
     /// A question to the cluster's DNS service is answered as expected.
     Resolve {
@@ -382,9 +400,10 @@ impl Cell {
     #[must_use]
     pub const fn transport(&self) -> Option<Transport> {
         match &self.check {
-            Check::Probe { transport, .. } | Check::Series { transport, .. } | Check::Resolve { transport, .. } => {
-                Some(*transport)
-            }
+            Check::Probe { transport, .. }
+            | Check::Series { transport, .. }
+            | Check::Figure { transport, .. }
+            | Check::Resolve { transport, .. } => Some(*transport),
             _ => None,
         }
     }
@@ -393,10 +412,25 @@ impl Cell {
     #[must_use]
     pub const fn family(&self) -> Option<Family> {
         match &self.check {
-            Check::Probe { family, .. } | Check::Series { family, .. } | Check::Resolve { family, .. } => Some(*family),
+            Check::Probe { family, .. }
+            | Check::Series { family, .. }
+            | Check::Figure { family, .. }
+            | Check::Resolve { family, .. } => Some(*family),
             Check::Fact { family, .. } => *family,
             Check::Object { claim: Claim::Mirrored { family, .. }, .. } => Some(*family),
             Check::Object { .. } => None,
+        }
+    }
+
+    /// Whether this cell's flow is the one whose figures `figure` is about.
+    #[must_use]
+    pub fn is_flow_of(&self, figure: &Self) -> bool {
+        match (&self.check, &figure.check) {
+            (
+                Check::Probe { from: f1, to: t1, transport: x1, port: p1, family: v1, flow: true, .. },
+                Check::Figure { from: f2, to: t2, transport: x2, port: p2, family: v2, .. },
+            ) => f1 == f2 && t1 == t2 && x1 == x2 && p1 == p2 && v1 == v2 && self.phase == figure.phase,
+            _ => false,
         }
     }
 }

@@ -51,6 +51,12 @@ impl ObjectRef {
         }
     }
 
+    /// A VM.
+    #[must_use]
+    pub fn vm(vm: &PodRef) -> Self {
+        Self::namespaced("kubevirt.io/v1", "VirtualMachine", &vm.namespace, &vm.name)
+    }
+
     /// A pod.
     #[must_use]
     pub fn pod(pod: &PodRef) -> Self {

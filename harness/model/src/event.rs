@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, CellId};
+use crate::flow::FlowFigures;
+use crate::migration::{Migration, Split};
 use crate::observation::{Attempt, Evidence};
 use crate::verdict::{Counts, ExitCode, Verdict};
 
@@ -95,6 +97,8 @@ pub enum EventKind {
     },
     /// A cell has its verdict.
     CellFinished(Box<CellResult>),
+    /// A VM was migrated, or was to be, in a phase; told once its flows' figures are known.
+    Migrated(Box<MigrationReport>),
     /// A phase is over.
     PhaseFinished {
         /// The suite.
@@ -154,6 +158,35 @@ pub struct TimeBudget {
     pub probing_ms: u64,
     /// Evidence and clean-up.
     pub cleanup_ms: u64,
+}
+
+/// A migration's course and what it was to the flows of its phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationReport {
+    /// The suite.
+    pub suite: String,
+    /// The scenario.
+    pub scenario: String,
+    /// The phase.
+    pub phase: String,
+    /// Its course.
+    #[serde(flatten)]
+    pub migration: Migration,
+    /// Flows of the phase.
+    pub flows: Vec<FlowTrace>,
+}
+
+/// How a flow fared in a migration's phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowTrace {
+    /// The flow's cell.
+    pub cell: CellId,
+    /// What its outage consists of, where the target shows both parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// Its figures: gaps, and replies by tenths of a second.
+    #[serde(flatten)]
+    pub figures: FlowFigures,
 }
 
 /// A cell and what became of it.

@@ -44,6 +44,14 @@ pub enum Feature {
     ExternalNameV6,
     /// The network plugin's node component runs in pods that may be deleted.
     NodeComponentPods,
+    /// KubeVirt: `VirtualMachine`s run, and migrate.
+    VirtualMachines,
+    /// Addresses that stay a VM's: `IPAMClaim` objects and the networks' field `ipam.lifecycle`.
+    PersistentAddresses,
+    /// KubeVirt knows the network binding `l2bridge`.
+    BridgeBinding,
+    /// The guest's image can be had on the nodes.
+    GuestImage,
 }
 
 impl Feature {
@@ -84,6 +92,21 @@ impl Feature {
             Self::Vteps => "the cluster does not serve k8s.ovn.org/v1 VTEP",
             Self::NodeComponentPods => {
                 "no pods labelled app=ovnkube-node in namespace ovn-kubernetes or openshift-ovn-kubernetes that may be deleted"
+            }
+            Self::VirtualMachines => {
+                "the cluster does not serve kubevirt.io/v1 VirtualMachine and VirtualMachineInstanceMigration: install KubeVirt"
+            }
+            Self::PersistentAddresses => {
+                "the cluster has no k8s.cni.cncf.io/v1alpha1 IPAMClaim or its networks no field ipam.lifecycle: install the IPAMClaim \
+                 definition and kubevirt-ipam-controller"
+            }
+            Self::BridgeBinding => {
+                "KubeVirt does not know the network binding l2bridge: register it in the KubeVirt object under \
+                 spec.configuration.network.binding (domainAttachmentType managedTap)"
+            }
+            Self::GuestImage => {
+                "no node has the guest's image udn-conformance.local/guest: write it with `udn-conformance image --archive FILE` and load \
+                 it into the nodes (`kind load image-archive FILE`), or name one that can be pulled with --guest-image"
             }
             Self::NetworkConnects => "the cluster does not serve k8s.ovn.org/v1 ClusterNetworkConnect",
             Self::ClusterDns => "the cluster has no DNS service kube-system/kube-dns",

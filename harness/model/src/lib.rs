@@ -12,6 +12,7 @@
 //! | [`claim`] | objects, and what is promised of them |
 //! | [`feature`] | what a cluster must offer for a cell to be tried |
 //! | [`flow`] | connections that go on from phase to phase, and how they fared |
+//! | [`migration`] | migrations of VMs and their course |
 //! | [`dns`] | names that DNS knows, or must not know |
 //! | [`oracle`] | computes every cell's expectation from a world by the rules |
 //! | [`fact`] | what a pod must look like inside: interfaces, addresses, routes |
@@ -34,6 +35,7 @@ pub mod fact;
 pub mod feature;
 pub mod filter;
 pub mod flow;
+pub mod migration;
 pub mod naming;
 pub mod observation;
 pub mod oracle;

@@ -14,7 +14,7 @@ use crate::dns::DnsName;
 use crate::filter::Filter;
 use crate::scenario::{Action, Probing, Scenario, Suite, Targets};
 use crate::words::{Family, Placement};
-use crate::world::{PRIMARY_LABEL, READY_GATE, World, WorldError};
+use crate::world::{NODE_LABEL, PRIMARY_LABEL, READY_GATE, World, WorldError};
 
 /// What a target cluster offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,10 @@ impl Environment {
             Feature::ExternalNameV4,
             Feature::ExternalNameV6,
             Feature::NodeComponentPods,
+            Feature::VirtualMachines,
+            Feature::PersistentAddresses,
+            Feature::BridgeBinding,
+            Feature::GuestImage,
         ];
         Self { features: features.into_iter().collect(), families: Family::ALL.to_vec() }
     }
@@ -227,6 +231,14 @@ fn apply(manifests: &mut Vec<Value>, actions: &[Action]) {
             Action::DeleteMirrored(_) => {}
             // What is merely submitted is for the matrix to judge: it may well be refused.
             Action::Submit(_) => {}
+            Action::Migrate { vm, to } => {
+                let object = ObjectRef::vm(vm);
+                for manifest in manifests.iter_mut().filter(|manifest| named(manifest, &object)) {
+                    manifest["spec"]["template"]["metadata"]["labels"][NODE_LABEL] = Value::String(to.to_string());
+                }
+            }
+            // It is where it was. Who is restarted goes to the node of its label again.
+            Action::FailMigration { .. } | Action::RestartVm(_) | Action::StopVm(_) | Action::StartVm(_) => {}
             // Nothing is done, or to nothing that is declared.
             Action::TryCreate(_) | Action::TryChange(_) | Action::RestartNodeComponent { .. } => {}
         }
@@ -255,6 +267,11 @@ fn set(manifests: &mut [Value], object: &ObjectRef, (map, key): (&str, &str), va
 /// Selected cells, and for every negative one of them a control of its vantage point and one of its listener.
 fn select(cells: Vec<Cell>, filter: &Filter) -> Vec<Cell> {
     let mut keep: HashSet<usize> = (0..cells.len()).filter(|index| filter.selects(&cells[*index])).collect();
+    let figures: Vec<usize> =
+        keep.iter().copied().filter(|index| matches!(cells[*index].check, Check::Figure { .. })).collect();
+    for figure in figures {
+        keep.extend((0..cells.len()).filter(|flow| cells[*flow].is_flow_of(&cells[figure])));
+    }
     if keep.len() == cells.len() {
         return cells;
     }
@@ -346,7 +363,8 @@ pub fn targets(world: &World, kind: Targets, outsiders: bool) -> Vec<Target> {
             let pods = world.pods.iter().flat_map(|pod| {
                 let primary = pod.primary.is_some().then_some(AddressOn::Primary);
                 let secondary = pod.secondary.iter().map(|attachment| AddressOn::Secondary(attachment.network.clone()));
-                let on = std::iter::once(AddressOn::Default).chain(primary).chain(secondary);
+                let default = pod.vm.is_none().then_some(AddressOn::Default);
+                let on = default.into_iter().chain(primary).chain(secondary);
                 on.map(|on| Target::Pod { pod: pod.pod.clone(), on }).collect::<Vec<_>>()
             });
             if outsiders { pods.chain(nodes()).collect() } else { pods.collect() }

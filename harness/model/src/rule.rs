@@ -229,6 +229,28 @@ rules! {
     "objects/admission" [Tested] "API-01..21, CNC-38, CNC-39":
         "Invalid objects are refused at admission with the reason, valid ones are accepted."
 
+    "vm/guest-configuration" [Tested, Workshop] "VM-22, WKS-22, WKS-23":
+        "A guest has by DHCPv4, DHCPv6 and router advertisements what its network says: addresses, gateways, resolvers, MTU, hostname and MAC."
+    "vm/reachability" [Workshop, Tested] "VM-06, VM-09, WKS-21":
+        "A VM is reached by VMs and pods of its network, and from outside by NodePort and load-balancer address; it reaches them, services and the outside."
+    "vm/tcp-survives" [Workshop, Tested] "VM-07..VM-10, WKS-25":
+        "Established TCP connections survive live migration, in both directions and both families, inside the network and across its edge, with no byte lost."
+    "vm/outage-measured" [Inferred] "KubeVirt aims at 900 ms of pause; nobody says how long the network may take":
+        "The outage of each flow over a migration is measured and reported, and is within the budget: no reset, at most 2 s where nothing else is said."
+    "vm/identity-kept" [Workshop, Tested] "VM-04..VM-11, WKS-24":
+        "Addresses, MAC, routes, resolvers, MTU and hostname of a guest are the same before and after; the IPAMClaim holds the addresses through migration and restart."
+    "vm/announced" [Workshop, Tested] "VM-09, catalog 2.7":
+        "After the switch the network is told where the VM is (RARP, ARP or neighbour advertisement), and the VM who its gateway is: by ARP within 10 s, by router advertisement within 5 s."
+    "vm/failed-migration" [Tested] "VM-03, VM-19..21, VM-25":
+        "A migration that fails leaves the VM's connections working on the source."
+    "vm/restart-and-conflicts" [Tested] "VM-06, VM-11, VM-26..33":
+        "A VM that is restarted keeps its addresses; a duplicate address or MAC, an exhausted subnet and families that do not match are refused with the documented condition."
+    "vm/loss-counted" [Workshop] "WKS-25":
+        "What is lost of UDP and ICMP flows during a migration is counted and reported."
+
+    "policy/vm" [Inferred] "":
+        "A policy about a VM means the same before, during and after its migration."
+
     "control/vantage-point-works" [Harness] "":
         "A vantage point that is refused something reaches something else over the same transport and family."
     "control/listener-works" [Harness] "":

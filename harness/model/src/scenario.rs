@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Claim, Expectation, Feature, ObjectRef, Target, VantagePoint};
 use crate::rule::RuleName;
 use crate::words::{Family, Transport};
-use crate::world::World;
+use crate::world::{PodRef, World};
 
 /// The scenarios of one area.
 #[derive(Clone, Debug)]
@@ -129,6 +129,57 @@ pub enum Action {
         /// The node's slot.
         node: u8,
     },
+    /// Migrates a VM to the node in a slot while it runs, and waits until it runs there.
+    Migrate {
+        /// The VM.
+        vm: PodRef,
+        /// The slot.
+        to: u8,
+    },
+    /// Begins a migration that must fail, and waits until it has; the VM stays where it is.
+    FailMigration {
+        /// The VM.
+        vm: PodRef,
+        /// How it is made to fail.
+        how: MigrationFailure,
+    },
+    /// Stops a VM and starts it again, on whichever node, and waits until its agent answers in another life.
+    RestartVm(PodRef),
+    /// Stops a VM and waits until nothing of it runs.
+    StopVm(PodRef),
+    /// Starts a VM that was stopped, and waits until its agent answers.
+    StartVm(PodRef),
+}
+
+/// How a migration is made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationFailure {
+    /// No node may take the target: it is asked for on a node that is not there, and called off while it waits.
+    NoNode,
+    /// The target's pod is killed before the guest runs there.
+    TargetKilled,
+    /// KubeVirt's launcher is told to fail it (annotation `kubevirt.io/func-test-force-launcher-migration-failure`), as
+    /// OVN-Kubernetes' own tests do.
+    Launcher,
+}
+
+impl std::fmt::Display for MigrationFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::NoNode => "no node takes it",
+            Self::TargetKilled => "its target is killed",
+            Self::Launcher => "its launcher fails it",
+        })
+    }
+}
+
+impl Action {
+    /// Whether it moves or restarts a VM, or tries to.
+    #[must_use]
+    pub const fn migrates(&self) -> bool {
+        matches!(self, Self::Migrate { .. } | Self::FailMigration { .. })
+    }
 }
 
 /// One or many cells.
@@ -147,6 +198,13 @@ pub enum Assertion {
     Probe(ProbeAssertion),
     /// Everything that the oracle promises of every pod's inside.
     Facts,
+    /// What the last migration of a VM was announced as: to a pod of its network, and to itself its gateways.
+    Announced {
+        /// The VM.
+        vm: PodRef,
+        /// A pod of its network on any node, which hears what is said to all.
+        at: PodRef,
+    },
     /// One claim about an object.
     Object {
         /// The rule.
@@ -158,16 +216,23 @@ pub enum Assertion {
     },
 }
 
-/// Flows between pods, over TCP and UDP, which go on from phase to phase. A new connection's expectation is theirs, too:
+/// Flows, which go on from phase to phase. A new connection's expectation is theirs, too:
 /// Kubernetes leaves it to the implementation what a new policy makes of those that are there, and OVN asks its rules about
 /// every packet.
 #[derive(Clone, Debug)]
 pub struct Flows {
     /// The rule of all of them.
     pub rule: RuleName,
-    /// From whom to whom, on the primary network. Who is reached listens on [`FLOW_PORT`](crate::flow::FLOW_PORT)/TCP and
-    /// 8080/UDP.
-    pub pairs: Vec<(crate::world::PodRef, crate::world::PodRef)>,
+    /// From whom to whom. A pod is reached on its primary network, where it listens on
+    /// [`FLOW_PORT`](crate::flow::FLOW_PORT)/TCP and 8080/UDP; so does who stands behind a service of these ports.
+    pub pairs: Vec<(VantagePoint, Target)>,
+    /// What they speak.
+    pub transports: Vec<Transport>,
+    /// Families.
+    pub families: Vec<Family>,
+    /// Whether what they count is judged as well: that a stream is whole (under their rule), how long each was out
+    /// (`vm/outage-measured`) and what was lost of datagrams (`vm/loss-counted`).
+    pub figures: bool,
 }
 
 /// Every vantage point to every target.

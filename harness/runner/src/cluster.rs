@@ -11,6 +11,7 @@ use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::dns::DnsName;
 use udn_model::fact::Fact;
 use udn_model::flow::FlowFigures;
+use udn_model::migration::Migration;
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
 use udn_model::words::{Family, Transport};
@@ -96,6 +97,11 @@ pub trait World: Send + Sync {
     /// The API server cannot be asked.
     async fn claim(&self, object: &ObjectRef, claim: &Claim) -> Result<Found, Trouble>;
 
+    /// Migrations that were performed since the last such question, with what is known of their course.
+    async fn migrations(&self) -> Vec<Migration> {
+        Vec::new()
+    }
+
     /// A command that repeats a probe by hand.
     fn repeat(&self, from: &VantagePoint, shot: &Shot) -> Option<String>;
 
@@ -166,6 +172,8 @@ pub struct NodeAddresses {
     /// Ports on which the harness listens there, whatever port a cell names: a host's ports are shared with others, so
     /// each run has its own.
     pub ports: BTreeMap<Transport, u16>,
+    /// The one of them over TCP that returns what it gets.
+    pub flow_port: Option<u16>,
     /// As [`PodAddresses::life`].
     pub life: Option<u64>,
 }

@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
+use udn_model::flow::FlowFigures;
+use udn_model::migration::{Mark, Migration, Moment};
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
 use udn_model::words::Family;
 use udn_model::world::{NetworkId, PodRef, World as Declared};
 
 use crate::cluster::{
-    AddressBook, Arrivals, Cluster, FactQuestion, Found, Packet, PodAddresses, Report, Shot, Trouble, World,
+    AddressBook, Arrivals, Cluster, FactQuestion, Found, Over, Packet, PodAddresses, Report, Shot, Trouble, World,
 };
 
 /// What becomes of a shot.
@@ -67,6 +69,8 @@ pub(crate) struct Fake {
     pub(crate) holds: bool,
     /// Whether agents are started anew all the time.
     pub(crate) restless: bool,
+    /// What flows counted, whichever they are.
+    pub(crate) figures: FlowFigures,
 }
 
 /// What happened to the cluster.
@@ -90,6 +94,7 @@ impl Fake {
             witness: Witness::RawCapture,
             holds: true,
             restless: false,
+            figures: FlowFigures::default(),
         }
     }
 }
@@ -116,6 +121,7 @@ pub(crate) struct FakeWorld {
     witness: Witness,
     holds: bool,
     restless: bool,
+    figures: FlowFigures,
     state: Mutex<State>,
 }
 
@@ -124,6 +130,7 @@ struct State {
     nth: HashMap<String, u32>,
     actions: u32,
     lives: u64,
+    migrations: Vec<Migration>,
     arrived: BTreeMap<IpAddr, Vec<Packet>>,
 }
 
@@ -150,6 +157,7 @@ impl Cluster for Fake {
             witness: self.witness,
             holds: self.holds,
             restless: self.restless,
+            figures: self.figures.clone(),
             state: Mutex::default(),
         }))
     }
@@ -201,8 +209,21 @@ fn local(from: &VantagePoint, shot: &Shot) -> SocketAddr {
 
 #[async_trait]
 impl World for FakeWorld {
-    async fn act(&self, _action: &Action) -> Result<(), Trouble> {
+    async fn act(&self, action: &Action) -> Result<(), Trouble> {
         sleep(self.action.map_err(|why| Trouble(why.into()))?).await;
+        if let Action::Migrate { vm, .. } = action {
+            self.state.lock().unwrap().migrations.push(Migration {
+                vm: vm.clone(),
+                from: Some("worker1".into()),
+                to: Some("worker2".into()),
+                succeeded: true,
+                asked_us: 0,
+                over_us: 2_000_000,
+                marks: vec![Mark { at_us: 1_010_000, what: Moment::Resumed, within_ms: 0 }],
+                pause_ms: Some(10),
+                announcements: vec![],
+            });
+        }
         self.state.lock().unwrap().actions += 1;
         Ok(())
     }
@@ -236,7 +257,8 @@ impl World for FakeWorld {
                 Reply::Never => return sleep(Duration::from_secs(3600)).await,
             };
             let local = Some(local(from, &shot));
-            let _ = reports.send(Report { nonce: shot.nonce, outcome, local, flow: None });
+            let flow = (shot.over == Over::Flow).then(|| self.figures.clone());
+            let _ = reports.send(Report { nonce: shot.nonce, outcome, local, flow });
         });
         futures::future::join_all(each).await;
     }
@@ -265,6 +287,10 @@ impl World for FakeWorld {
 
     async fn claim(&self, _object: &ObjectRef, _claim: &Claim) -> Result<Found, Trouble> {
         Ok(Found { holds: self.holds, found: "so".into() })
+    }
+
+    async fn migrations(&self) -> Vec<Migration> {
+        std::mem::take(&mut self.state.lock().unwrap().migrations)
     }
 
     fn repeat(&self, from: &VantagePoint, shot: &Shot) -> Option<String> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use udn_model::baseline::Baseline;
+use udn_model::flow::OUTAGE_BUDGET_MS;
 use udn_model::verdict::Allow;
 
 /// What stays in the cluster after the run.
@@ -32,6 +33,8 @@ pub struct Options {
     /// How long a probe that must get through is waited for. Longer than a denied one: it costs nothing while all is well,
     /// and a busy machine is no broken network.
     pub open_timeout: Duration,
+    /// How long a flow may be out over a migration.
+    pub outage_budget: Duration,
     /// Rounds start at least this far apart; they overlap while only denied probes are waited for.
     pub round_interval: Duration,
     /// How long a probe is waited for while it is watched for windows from the first packet.
@@ -68,6 +71,7 @@ impl Default for Options {
             hold: Duration::ZERO,
             deny_timeout: Duration::from_secs(2),
             open_timeout: Duration::from_secs(6),
+            outage_budget: Duration::from_millis(OUTAGE_BUDGET_MS),
             round_interval: Duration::from_millis(500),
             watch_timeout: Duration::from_millis(400),
             keep: Keep::Never,

@@ -2,6 +2,7 @@
 
 mod before;
 mod early;
+mod figures;
 mod pace;
 mod proof;
 mod throughout;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use udn_model::cell::{Cell, Target};
+use udn_model::cell::{Cell, Check, Target};
 use udn_model::event::{CellResult, EventKind};
 use udn_model::observation::{Evidence, Outcome};
 use udn_model::plan::PlannedPhase;
@@ -87,7 +88,8 @@ pub(crate) async fn run(
     before: &Before,
 ) -> Outline {
     let begun = Instant::now();
-    let cells: Vec<&Cell> = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell).collect();
+    let tried = planned.cells.iter().filter(|cell| cell.skip.is_none()).map(|cell| &cell.cell);
+    let (figures, cells): (Vec<&Cell>, Vec<&Cell>) = tried.partition(|cell| matches!(cell.check, Check::Figure { .. }));
     let mut phase = Phase::new(shared, world, name, planned, cells, before);
     let throughout = planned.probing == Probing::Throughout;
     let acting = throughout.then(|| Acting::begin(world, planned));
@@ -98,7 +100,7 @@ pub(crate) async fn run(
         None => phase.settle(acting).await,
     };
     shared.budget.rounds(&phase.spans);
-    let mut outline = phase.conclude(&ending).await;
+    let mut outline = phase.conclude(&ending, &figures).await;
     for cell in &planned.cells {
         if let Some(reason) = &cell.skip {
             skip(shared, &cell.cell, reason, &mut outline.counts);
@@ -206,7 +208,13 @@ impl<'a> Phase<'a> {
         let throughout = planned.probing == Probing::Throughout;
         let history = |cell: &&Cell| {
             let history = History::new(rounds, cell.rule.is_isolation() && !closing(cell), cell.rule.is_control());
-            if throughout { history.strict() } else { history }
+            let measured = planned.cells.iter().any(|figure| cell.is_flow_of(&figure.cell));
+            match () {
+                // How long it is out is for its figures.
+                () if measured => history.tolerant(),
+                () if throughout => history.strict(),
+                () => history,
+            }
         };
         let histories = cells.iter().map(history).collect();
         let known = cells.iter().map(|cell| shared.options.baseline.of(cell).next().is_some()).collect();
@@ -357,9 +365,12 @@ impl<'a> Phase<'a> {
                 ));
             }
             judged.push((planned.cell, report.outcome.clone(), far, verdict, Some(resolved)));
-            if let Some(later) = report.flow {
+            if let Some(later) = report.flow.clone() {
                 let flow = &mut self.evidence[planned.cell].flow;
-                *flow = Some(flow.map_or(later, |earlier| earlier.then(later)));
+                *flow = Some(match flow.take() {
+                    Some(earlier) => earlier.then(later),
+                    None => later,
+                });
             }
         }
         for (cell, outcome) in others {
@@ -414,12 +425,14 @@ impl<'a> Phase<'a> {
     }
 
     /// Gives every cell its verdict, with evidence.
-    async fn conclude(&mut self, ending: &Ending) -> Outline {
+    async fn conclude(&mut self, ending: &Ending, figures: &[&Cell]) -> Outline {
         let mut outline = Outline { settled_ms: self.settled_ms(), ..Outline::default() };
         let concluded = self.histories.iter().zip(&self.cells);
         let baseline = &self.options.baseline;
         let conclusions: Vec<Conclusion> =
             concluded.map(|(history, cell)| baseline::apply(baseline, cell, history.conclude(ending))).collect();
+        let migrations = self.tell_migrations().await;
+        self.judge_figures(figures, ending, &migrations, &mut outline.counts);
         let bad: Vec<usize> = (0..self.cells.len()).filter(|index| !conclusions[*index].verdict.is_good()).collect();
         let mut notes = match ending {
             Ending::Done { .. } => self.collect(&bad).await,

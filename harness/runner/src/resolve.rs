@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use udn_model::cell::{AddressOn, Cell, Check, Expectation, Exposure, Reach, SeenAs, Target, VantagePoint};
+use udn_model::flow::FLOW_PORT;
 use udn_model::observation::ResolvedProbe;
 use udn_model::words::{Family, Transport};
 use udn_model::world::{NetworkId, Pod, PodRef, World as Declared};
@@ -206,7 +207,10 @@ fn hairpin(family: Family) -> Vec<IpAddr> {
 /// The port that is really probed.
 fn number(book: &AddressBook, to: &Target, transport: Transport, port: Option<u16>) -> Result<Option<u16>, String> {
     let Some(port) = port else { return Ok(None) };
-    let own = |host: Option<&NodeAddresses>| host.and_then(|host| host.ports.get(&transport)).copied().unwrap_or(port);
+    let own = |host: Option<&NodeAddresses>| {
+        let flows = host.and_then(|host| host.flow_port).filter(|_| transport == Transport::Tcp && port == FLOW_PORT);
+        flows.or_else(|| host.and_then(|host| host.ports.get(&transport)).copied()).unwrap_or(port)
+    };
     Ok(Some(match to {
         Target::Node(slot) => own(book.nodes.get(slot)),
         Target::External => own(book.external.as_ref()),
@@ -353,7 +357,12 @@ mod tests {
         let ports = [(Transport::Tcp, 21_000)].into_iter().collect();
         book.nodes.insert(
             0,
-            crate::cluster::NodeAddresses { addresses: vec!["172.18.0.3".parse().unwrap()], ports, life: None },
+            crate::cluster::NodeAddresses {
+                addresses: vec!["172.18.0.3".parse().unwrap()],
+                ports,
+                flow_port: None,
+                life: None,
+            },
         );
         book
     }

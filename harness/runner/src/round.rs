@@ -112,7 +112,7 @@ impl Round {
                 }
                 (Check::Object { object, claim }, None) => round.claims.push((index, object.clone(), claim.clone())),
                 (Check::Series { .. }, None) => round.plan_series(index, cell, &book, declared, ports, options),
-                (Check::Probe { .. } | Check::Resolve { .. }, None) => {}
+                (Check::Probe { .. } | Check::Resolve { .. } | Check::Figure { .. }, None) => {}
             }
         }
         round.book = Arc::new(book);

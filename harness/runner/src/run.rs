@@ -211,10 +211,12 @@ impl Group {
         phases.flat_map(|phase| &phase.cells).filter(|cell| cell.skip.is_none()).count()
     }
 
-    /// Whether something is done to the cluster itself, which scenarios that run meanwhile could feel.
+    /// Whether something is done to the cluster itself, which scenarios that run meanwhile could feel; or measured that they
+    /// could disturb: how long connections are out while a VM moves.
     fn disturbs(&self) -> bool {
         let phases = self.scenarios.iter().flat_map(|scenario| &scenario.phases);
-        phases.flat_map(|phase| &phase.actions).any(|action| matches!(action, Action::RestartNodeComponent { .. }))
+        let alone = |action: &Action| matches!(action, Action::RestartNodeComponent { .. }) || action.migrates();
+        phases.flat_map(|phase| &phase.actions).any(alone)
     }
 
     /// How many phases follow each other: what decides how long the group takes.

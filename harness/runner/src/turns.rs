@@ -36,7 +36,7 @@ fn weight(planned: &PlannedScenario) -> u32 {
         _ if cell.skip.is_some() => 0,
         Check::Probe { .. } | Check::Resolve { .. } => 1,
         Check::Series { series, .. } => u32::from(series.connections),
-        Check::Fact { .. } | Check::Object { .. } => 0,
+        Check::Figure { .. } | Check::Fact { .. } | Check::Object { .. } => 0,
     };
     planned.phases.iter().map(|phase| phase.cells.iter().map(of).sum()).max().unwrap_or_default()
 }

@@ -92,6 +92,10 @@ fn place(cell: &Cell) -> Place {
             let way = format!("{} {}", with_port(transport, port), series.promise);
             Place { kind: 1, row: from.to_string(), column: to.to_string(), way }
         }
+        Check::Figure { from, to, transport, port, promise, .. } => {
+            let way = format!("{} {promise}", with_port(transport, port));
+            Place { kind: 5, row: from.to_string(), column: to.to_string(), way }
+        }
         Check::Resolve { from, name, transport, .. } => {
             Place { kind: 2, row: from.to_string(), column: name.to_string(), way: transport.to_string() }
         }
@@ -106,7 +110,9 @@ fn place(cell: &Cell) -> Place {
 
 fn placement(check: &Check) -> String {
     match check {
-        Check::Probe { placement, .. } | Check::Series { placement, .. } => placement.to_string(),
+        Check::Probe { placement, .. } | Check::Series { placement, .. } | Check::Figure { placement, .. } => {
+            placement.to_string()
+        }
         _ => String::new(),
     }
 }
@@ -131,7 +137,9 @@ fn networks(cell: &Cell) -> Vec<String> {
         _ => vec![],
     };
     match &cell.check {
-        Check::Probe { from: f, to: t, .. } | Check::Series { from: f, to: t, .. } => {
+        Check::Probe { from: f, to: t, .. }
+        | Check::Series { from: f, to: t, .. }
+        | Check::Figure { from: f, to: t, .. } => {
             found.extend(from(f));
             found.extend(to(t));
         }

@@ -8,7 +8,7 @@ use udn_model::verdict::{Allow, Counts, Verdict};
 
 use super::{clean, milliseconds};
 use crate::run::{PhaseReport, ScenarioReport};
-use crate::{observed, text};
+use crate::{migrations, observed, text};
 
 /// What a JUnit case can be.
 enum Kind {
@@ -45,7 +45,7 @@ pub(super) fn of_phase(scenario: &ScenarioReport, phase: &PhaseReport, allow: Al
     let mut case = match kind(worst, allow) {
         Kind::Success => {
             let mut case = TestCaseBuilder::success(&name, time);
-            if phase.counts.pass < phase.counts.total() {
+            if phase.counts.pass < phase.counts.total() || !phase.migrations.is_empty() {
                 case.set_system_out(&clean::content(&phase_text(phase)));
             }
             case
@@ -119,6 +119,9 @@ fn phase_text(phase: &PhaseReport) -> String {
     let mut out = String::new();
     if let Some(error) = &phase.error {
         let _ = writeln!(out, "{error}");
+    }
+    for line in phase.migrations.iter().flat_map(migrations::lines) {
+        let _ = writeln!(out, "{line}");
     }
     if !phase.findings.is_empty() {
         let _ = writeln!(out, "{}", counts(&phase.counts));

@@ -28,7 +28,9 @@ pub(super) fn findings(phase: &PhaseReport, options: Options) -> String {
         out.push('\n');
         match kind.example.cell.check {
             Check::Probe { .. } | Check::Resolve { .. } => probe(&mut out, kind, options.style),
-            Check::Series { .. } | Check::Fact { .. } | Check::Object { .. } => checked(&mut out, kind, options.style),
+            Check::Series { .. } | Check::Figure { .. } | Check::Fact { .. } | Check::Object { .. } => {
+                checked(&mut out, kind, options.style)
+            }
         }
     }
     let untold: usize = kinds.iter().skip(TOLD).map(|kind| kind.cells).sum::<usize>() + phase.more.len();

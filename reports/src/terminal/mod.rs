@@ -18,6 +18,7 @@ use udn_model::cell::Check;
 use udn_model::event::{Event, EventKind};
 use udn_model::verdict::Verdict;
 
+use crate::migrations;
 use crate::run::RunReport;
 use matrix::Matrix;
 pub use progress::Progress;
@@ -119,6 +120,11 @@ impl Terminal {
         let mut text = line::scenario(report, self.options.style);
         text.push('\n');
         let line = text.len();
+        for phase in &report.phases {
+            for line in phase.migrations.iter().flat_map(migrations::lines) {
+                text.push_str(&format!("    {}\n", self.options.style.dim(&format!("{}: {line}", phase.phase))));
+            }
+        }
         for phase in &report.phases {
             let matrix = self.matrices.remove(&(suite.to_owned(), scenario.to_owned(), phase.phase.clone()));
             if phase.verdict().is_good() && phase.counts.of(Verdict::Known) == 0 {

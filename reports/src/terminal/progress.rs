@@ -128,6 +128,7 @@ impl Bars {
                 self.say(&stage_end(stage, *duration_ms, error.as_deref()));
             }
             EventKind::ScenarioStarted { .. } | EventKind::ScenarioFinished { .. } => self.going_on(report),
+            EventKind::Migrated(_) => {}
             EventKind::CellFinished(_) => {
                 if let Some(bar) = &self.cells {
                     bar.inc(1);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use rustix::io::Errno;
 
-use super::netlink::{address, dump, mac, u32_at};
+use crate::netlink::{address, dump, mac, u32_at};
 use crate::protocol::{Interface, InterfaceAddress};
 
 // `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h`.
@@ -27,7 +27,7 @@ const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_OPTIMISTIC: u32 = 0x04;
 
-pub(super) fn collect() -> Result<Vec<Interface>, Errno> {
+pub(crate) fn collect() -> Result<Vec<Interface>, Errno> {
     let mut interfaces = Vec::new();
     dump(RTM_GETLINK, 0, IFINFOMSG, |link, attributes| {
         // struct ifinfomsg: family, pad, type, index, flags, change.

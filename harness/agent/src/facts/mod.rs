@@ -1,12 +1,10 @@
 //! The agent's view of its network.
 //!
-//! * [`netlink`]: asking the kernel
 //! * [`links`]: interfaces with their addresses
 //! * [`routes`]: routes and neighbours
 //! * [`resolv`]: the resolver's configuration
 
-mod links;
-mod netlink;
+pub(crate) mod links;
 mod resolv;
 mod routes;
 
@@ -30,6 +28,7 @@ pub(crate) fn collect() -> Result<Facts, Failure> {
         routes: routes::routes().map_err(step("routes"))?,
         neighbours: routes::neighbours().map_err(step("neighbours"))?,
         resolvers: resolv::parse(&read_file("/etc/resolv.conf").unwrap_or_default()),
+        guest: None,
     })
 }
 
@@ -39,7 +38,7 @@ pub(crate) fn name_servers() -> Vec<String> {
 }
 
 /// A small text file.
-fn read_file(path: &str) -> Result<String, Errno> {
+pub(crate) fn read_file(path: &str) -> Result<String, Errno> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut content = Vec::new();
     let mut buffer = [0; 1024];

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 
-use super::netlink::{Attributes, address, dump, mac, u16_at, u32_at};
+use crate::netlink::{Attributes, address, dump, mac, u16_at, u32_at};
 use crate::protocol::{Neighbour, NextHop, Route};
 
 // `linux/rtnetlink.h`, `linux/neighbour.h`.

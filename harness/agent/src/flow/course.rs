@@ -62,10 +62,10 @@ impl Course {
     }
 
     /// The peer said who it is.
-    pub(super) fn established(&mut self, identity: String, seen_as: SocketAddr) {
+    pub(super) fn established(&mut self, identity: String, seen_as: Option<SocketAddr>) {
         if self.identity.is_none() {
             self.identity = Some(identity);
-            self.seen_as = Some(seen_as);
+            self.seen_as = seen_as;
         } else if self.identity.as_ref() != Some(&identity)
             && self.others.len() < OTHERS
             && !self.others.contains(&identity)

@@ -1,12 +1,19 @@
-//! What a flow counts: frames, replies, gaps, round-trip times. No socket, no clock.
+//! What a flow counts: frames, replies, gaps, round-trip times, stalls of its own. No socket.
 
 use alloc::vec::Vec;
 
 use crate::clock::MILLISECOND;
-use crate::protocol::{FlowReport, GAPS_KEPT, Gap, RoundTrips};
+use crate::clock::wall_us;
+use crate::protocol::{FlowReport, GAPS_KEPT, Gap, RoundTrips, STALLS_KEPT, Stall};
 
 /// Frames whose sending times are remembered: 4 s of the shortest period, 40 s of the longest. A power of two.
 const REMEMBERED: usize = 4096;
+
+/// Round-trip times that are recent: 1.3 s at a period of 5 ms.
+const RECENT: usize = 256;
+
+/// An agent that wakes up later than this has stood still, microseconds: as long as a gap may be without being one.
+pub(super) const STALL_US: u64 = 20 * MILLISECOND;
 
 /// Round-trip times are counted in four classes per power of two; there are 32 powers of two.
 const CLASSES: usize = 128;
@@ -27,7 +34,8 @@ pub(super) struct Figures {
     pub(super) sent: u64,
     pub(super) held_back: u64,
     pub(super) missed: u64,
-    pub(super) late_us: u64,
+    late_us: u64,
+    stalls: Vec<Stall>,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
     pub(super) garbled: u64,
@@ -47,6 +55,8 @@ pub(super) struct Figures {
     rtts: Vec<u32>,
     fastest: u32,
     slowest: u32,
+    /// The last round-trip times, oldest overwritten first.
+    recent: Vec<u32>,
 }
 
 impl Figures {
@@ -59,6 +69,7 @@ impl Figures {
             held_back: 0,
             missed: 0,
             late_us: 0,
+            stalls: Vec::new(),
             bytes_sent: 0,
             bytes_received: 0,
             garbled: 0,
@@ -76,6 +87,7 @@ impl Figures {
             rtts: alloc::vec![0; CLASSES],
             fastest: u32::MAX,
             slowest: 0,
+            recent: Vec::new(),
         }
     }
 
@@ -139,7 +151,28 @@ impl Figures {
         }
     }
 
+    /// The agent was this late for a frame.
+    pub(super) fn woke_late(&mut self, late_us: u64) {
+        self.late_us = self.late_us.max(late_us);
+        if late_us > STALL_US {
+            note_stall(&mut self.stalls, Stall { at_us: wall_us(), late_us });
+        }
+    }
+
+    fn recent_round_trips(&self) -> Option<RoundTrips> {
+        let mut sorted = self.recent.clone();
+        sorted.sort_unstable();
+        let [min_us, median_us, max_us] =
+            [sorted.first(), sorted.get(sorted.len() / 2), sorted.last()].map(|rtt| rtt.map(|rtt| u64::from(*rtt)));
+        Some(RoundTrips { min_us: min_us?, median_us: median_us?, max_us: max_us? })
+    }
+
     fn count_rtt(&mut self, rtt: u32) {
+        if self.recent.len() < RECENT {
+            self.recent.push(rtt);
+        } else if let Some(slot) = self.recent.get_mut(self.received as usize % RECENT) {
+            *slot = rtt;
+        }
         self.fastest = self.fastest.min(rtt);
         self.slowest = self.slowest.max(rtt);
         if let Some(count) = self.rtts.get_mut(class(rtt)) {
@@ -189,8 +222,20 @@ impl Figures {
             gaps: self.gaps.clone(),
             longest_us: self.longest_us,
             rtt: self.round_trips(),
+            recent_rtt: self.recent_round_trips(),
+            stalls: self.stalls.clone(),
             ..FlowReport::default()
         }
+    }
+}
+
+/// Keeps the longest, in the order of time.
+pub(super) fn note_stall(stalls: &mut Vec<Stall>, stall: Stall) {
+    stalls.push(stall);
+    if stalls.len() > STALLS_KEPT
+        && let Some((shortest, _)) = stalls.iter().enumerate().min_by_key(|(_, stall)| stall.late_us)
+    {
+        stalls.remove(shortest);
     }
 }
 

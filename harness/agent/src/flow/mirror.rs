@@ -1,4 +1,4 @@
-//! The other end of a TCP flow: the banner, then every byte back.
+//! The other end of a TCP flow or bulk transfer: the banner, then every byte back; or none, or bytes as fast as they go.
 
 use alloc::vec::Vec;
 
@@ -7,12 +7,15 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, sockopt};
 
 use crate::clock::{MILLISECOND, monotonic_us};
-use crate::protocol::{ECHO_SILENT_MS, ECHOES};
+use crate::protocol::{BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, ECHO_SILENT_MS, ECHOES};
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
 
 /// Bytes read at once; as many wait at most to be sent back, for nothing is read before they are gone.
 const PIECE: usize = 16 * 1024;
+
+/// Bytes swallowed or poured out before others get their turn.
+const TURN: usize = 256 * 1024;
 
 /// What one who comes too late reads instead of the banner.
 const FULL: &[u8] = b"this agent echoes as many connections as it can; end some flows\n";
@@ -22,9 +25,24 @@ pub(crate) struct Mirrors {
     connections: Slab<Mirror>,
 }
 
+/// What the client wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It has not said anything, or not enough.
+    Unknown,
+    /// Every byte back.
+    Echo,
+    /// None back.
+    Sink,
+    /// Bytes as fast as they go.
+    Source,
+}
+
 struct Mirror {
     socket: OwnedFd,
     port: u16,
+    wish: Wish,
+    interest: Ready,
     /// Read, not yet sent back.
     pending: Vec<u8>,
     /// When something was read last, monotonic microseconds.
@@ -47,7 +65,7 @@ impl Mirrors {
         if net::send(&socket, banner, SendFlags::NOSIGNAL).is_err() {
             return;
         }
-        let key = self.connections.insert(Mirror { socket, port, pending: Vec::new(), heard: monotonic_us() });
+        let key = self.connections.insert(Mirror::new(socket, port, monotonic_us()));
         let token = Token::new(Kind::Mirror, key);
         let watched = self.connections.get_mut(key).map(|mirror| reactor.watch(&mirror.socket, token, Ready::IN));
         if !matches!(watched, Some(Ok(()))) {
@@ -70,12 +88,10 @@ impl Mirrors {
     /// A connection became ready.
     pub(crate) fn ready(&mut self, reactor: &Reactor, key: Key) {
         let Some(mirror) = self.connections.get_mut(key) else { return };
-        let was_blocked = !mirror.pending.is_empty();
         let mut alive = mirror.advance();
-        let is_blocked = !mirror.pending.is_empty();
-        if alive && was_blocked != is_blocked {
-            // Who does not read what comes back is not read from.
-            let interest = if is_blocked { Ready::OUT } else { Ready::IN };
+        let interest = mirror.wanted_interest();
+        if alive && interest != mirror.interest {
+            mirror.interest = interest;
             alive = reactor.rewatch(&mirror.socket, Token::new(Kind::Mirror, key), interest).is_ok();
         }
         if !alive {
@@ -94,8 +110,93 @@ impl Mirrors {
 }
 
 impl Mirror {
-    /// Sends what waits, or else reads a piece and sends that; false at the end of the connection.
+    const fn new(socket: OwnedFd, port: u16, heard: u64) -> Self {
+        Self { socket, port, wish: Wish::Unknown, interest: Ready::IN, pending: Vec::new(), heard }
+    }
+
+    fn wanted_interest(&self) -> Ready {
+        match self.wish {
+            Wish::Source => Ready::IN | Ready::OUT,
+            // Who does not read what comes back is not read from.
+            Wish::Echo if !self.pending.is_empty() => Ready::OUT,
+            _ => Ready::IN,
+        }
+    }
+
+    /// Does what the client wants; false at the end of the connection.
     fn advance(&mut self) -> bool {
+        match self.wish {
+            Wish::Unknown => self.listen(),
+            Wish::Echo => self.echo(),
+            Wish::Sink => self.swallow(TURN),
+            Wish::Source => self.swallow(PIECE) && self.pour(),
+        }
+    }
+
+    /// Finds out what the client wants.
+    fn listen(&mut self) -> bool {
+        let mut buffer = [0; PIECE];
+        match net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
+            Ok((0, _)) => false,
+            Ok((length, _)) => {
+                self.heard = monotonic_us();
+                self.pending.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                let said = core::mem::take(&mut self.pending);
+                self.wish = wish(&said);
+                match self.wish {
+                    Wish::Unknown => {
+                        self.pending = said;
+                        true
+                    }
+                    Wish::Echo => self.send(&said),
+                    // The client waits for it, so the send buffer is empty.
+                    Wish::Sink | Wish::Source => net::send(&self.socket, BULK_ACCEPTED, SendFlags::NOSIGNAL).is_ok(),
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Reads and forgets.
+    fn swallow(&mut self, limit: usize) -> bool {
+        let mut buffer = [0; PIECE];
+        let mut read = 0;
+        while read < limit {
+            match net::recv(&self.socket, &mut buffer, RecvFlags::empty()) {
+                Ok((0, _)) => return false,
+                Ok((length, _)) => {
+                    read += length;
+                    self.heard = monotonic_us();
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends as fast as it goes.
+    fn pour(&mut self) -> bool {
+        let buffer = [0; PIECE];
+        let mut sent = 0;
+        while sent < TURN {
+            match net::send(&self.socket, &buffer, SendFlags::NOSIGNAL) {
+                Ok(length) => {
+                    sent += length;
+                    self.heard = monotonic_us();
+                }
+                Err(Errno::AGAIN | Errno::NOBUFS) => return true,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends what waits, or else reads a piece and sends that.
+    fn echo(&mut self) -> bool {
         if !self.pending.is_empty() {
             let pending = core::mem::take(&mut self.pending);
             return self.send(&pending);
@@ -124,6 +225,16 @@ impl Mirror {
     }
 }
 
+/// What the client's first words ask for.
+fn wish(said: &[u8]) -> Wish {
+    match said {
+        said if said.starts_with(BULK_SINK) => Wish::Sink,
+        said if said.starts_with(BULK_SOURCE) => Wish::Source,
+        said if BULK_SINK.starts_with(said) || BULK_SOURCE.starts_with(said) => Wish::Unknown,
+        _ => Wish::Echo,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +247,7 @@ mod tests {
         for heard in [5_000, 2_000, 9_000] {
             let (socket, client) =
                 net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a pair");
-            mirrors.connections.insert(Mirror { socket, port: 1, pending: Vec::new(), heard });
+            mirrors.connections.insert(Mirror::new(socket, 1, heard));
             clients.push(client);
         }
         let silent = 2_000 + ECHO_SILENT_MS * MILLISECOND;
@@ -146,5 +257,12 @@ mod tests {
         let left = mirrors.connections.keys();
         let heard = left.into_iter().filter_map(|key| mirrors.connections.get_mut(key).map(|mirror| mirror.heard));
         assert_eq!(heard.collect::<Vec<_>>(), [5_000, 9_000]);
+    }
+
+    #[test]
+    fn first_words_decide() {
+        assert!(wish(b"udn-flow\0\0\0\0\0\0\0\0") == Wish::Echo && wish(b"x") == Wish::Echo);
+        assert!(wish(b"udn-bulk s") == Wish::Unknown && wish(b"u") == Wish::Unknown);
+        assert!(wish(BULK_SINK) == Wish::Sink && wish(b"udn-bulk source\nmore") == Wish::Source);
     }
 }

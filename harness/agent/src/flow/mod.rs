@@ -2,12 +2,15 @@
 //!
 //! * [`course`]: what is known of a flow, whatever carries it
 //! * [`figures`]: what is counted
-//! * [`stream`], [`datagrams`]: what carries it: TCP, UDP
-//! * [`mirror`]: the other end of a TCP flow
+//! * [`stream`], [`datagrams`]: what carries it: TCP, UDP or ICMP
+//! * [`bulk`]: as many bytes as go through, one way; [`ledger`]: what is counted of them
+//! * [`mirror`]: the other end over TCP
 
+pub(crate) mod bulk;
 mod course;
 mod datagrams;
 mod figures;
+mod ledger;
 pub(crate) mod mirror;
 mod stream;
 
@@ -19,16 +22,18 @@ use alloc::vec::Vec;
 use rustix::io::Errno;
 
 use self::course::Course;
-use self::datagrams::Datagrams;
+use self::datagrams::{Datagrams, Form};
 use self::stream::Stream;
 use crate::agent::random;
 use crate::clock::{MILLISECOND, monotonic_us};
-use crate::probe::{Stop, classify, datagram, tcp};
+use crate::probe::{Stop, classify, datagram, echo, tcp};
 use crate::protocol::{
-    Body, FLOW_PERIODS_US, FLOWS, Failure, Flow, FlowEnd, FlowReport, FlowResult, Identify, Outcome, Probe, Transport,
+    Body, FLOW_PERIODS_US, FLOWS, Failure, Flow, FlowEnd, FlowReport, FlowResult, IcmpMeans, Identify, Outcome, Probe,
+    Transport,
 };
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
+use crate::sys::options;
 
 /// All flows.
 pub(crate) struct Flows {
@@ -53,7 +58,8 @@ struct Running {
 
 enum Carrier {
     Tcp(Stream),
-    Udp(Datagrams),
+    /// UDP and ICMP.
+    Datagrams(Datagrams),
 }
 
 impl Flows {
@@ -91,7 +97,7 @@ impl Flows {
             Carrier::Tcp(stream) => {
                 reactor.watch(&stream.socket, token, Ready::IN | Ready::OUT | Ready::RDHUP | Ready::ET)
             }
-            Carrier::Udp(datagrams) => reactor.watch(&datagrams.socket, token, Ready::IN),
+            Carrier::Datagrams(datagrams) => reactor.watch(&datagrams.socket, token, Ready::IN),
         };
         match watched {
             Ok(()) => flow.set_timer(reactor, token),
@@ -108,7 +114,7 @@ impl Flows {
         let was_established = flow.course.is_established();
         let end = match &mut flow.carrier {
             Carrier::Tcp(stream) => stream.advance(&mut flow.course),
-            Carrier::Udp(datagrams) => datagrams.advance(&mut flow.course),
+            Carrier::Datagrams(datagrams) => datagrams.advance(&mut flow.course),
         };
         if let Some(end) = end {
             self.end(reactor, key, end);
@@ -203,12 +209,12 @@ impl Running {
     fn tick(&mut self, now: u64) -> Option<FlowEnd> {
         let late = now - self.next;
         let missed = late / self.period;
-        self.course.figures.late_us = self.course.figures.late_us.max(late);
+        self.course.figures.woke_late(late);
         self.course.figures.missed += missed;
         self.next += (missed + 1) * self.period;
         match &mut self.carrier {
             Carrier::Tcp(stream) => stream.send(&mut self.course),
-            Carrier::Udp(datagrams) => datagrams.send(&mut self.course),
+            Carrier::Datagrams(datagrams) => datagrams.send(&mut self.course),
         }
     }
 
@@ -216,7 +222,7 @@ impl Running {
         let mut report = self.course.report();
         match &self.carrier {
             Carrier::Tcp(stream) => report.tcp = stream.tcp(),
-            Carrier::Udp(datagrams) => report.nonce = Some(datagrams.base),
+            Carrier::Datagrams(datagrams) => report.nonce = Some(datagrams.base),
         }
         report
     }
@@ -224,9 +230,6 @@ impl Running {
 
 /// Can this flow be begun? If not, what could not be done.
 fn check(request: &Flow, running: usize) -> Result<(), alloc::string::String> {
-    if request.transport == Transport::Icmp {
-        return Err("begin a flow over ICMP: there is only tcp and udp".into());
-    }
     if !FLOW_PERIODS_US.contains(&request.period_us) {
         let (shortest, longest) = (FLOW_PERIODS_US.start(), FLOW_PERIODS_US.end());
         let period = request.period_us;
@@ -250,13 +253,44 @@ fn open(request: &Flow, course: &mut Course) -> Result<Carrier, Stop> {
         identify: Identify::Banner,
         nonce,
     };
-    let (carrier, local) = if request.transport == Transport::Tcp {
-        let (socket, local) = tcp::open(&attempt)?;
-        (Carrier::Tcp(Stream::new(socket)), local)
-    } else {
-        let (socket, local) = datagram::open(&attempt)?;
-        (Carrier::Udp(Datagrams::new(socket, nonce)), local)
+    let (carrier, local) = match request.transport {
+        Transport::Tcp => {
+            let (socket, local) = tcp::open(&attempt)?;
+            (Carrier::Tcp(Stream::new(socket)), local)
+        }
+        Transport::Udp => {
+            let (socket, local) = datagram::open(&attempt)?;
+            (Carrier::Datagrams(Datagrams::new(socket, Form::Banner, nonce)), local)
+        }
+        Transport::Icmp => (Carrier::Datagrams(open_echo(&attempt)?), None),
     };
     course.local = local;
     Ok(carrier)
+}
+
+/// A raw socket of the flow's own where that is allowed: unlike the one that probes share it is connected, so that the
+/// kernel hands it the errors about its target. Else a ping socket.
+fn open_echo(attempt: &Probe) -> Result<Datagrams, Stop> {
+    let to = attempt.to.ip();
+    if echo::means() != IcmpMeans::Raw {
+        let (socket, _) = datagram::open(attempt)?;
+        return Ok(Datagrams::new(socket, Form::Echo { to, identifier: 0, headed: false }, attempt.nonce));
+    }
+    let failed = |what: &'static str| {
+        move |errno: Errno| match errno {
+            Errno::MFILE | Errno::NFILE => Stop::OutOfFiles,
+            errno => Stop::Ended(classify::failed(what, errno)),
+        }
+    };
+    let socket = echo::open(to.is_ipv6(), attempt.from).map_err(failed("open a raw ICMP socket"))?;
+    let (level, option) =
+        if to.is_ipv6() { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    options::set_int(&socket, level, option, 1).map_err(failed("ask for ICMP errors"))?;
+    let mut target = attempt.to;
+    // For a raw socket the port would be a protocol number.
+    target.set_port(0);
+    rustix::net::connect(&socket, &target).map_err(|errno| Stop::Ended(classify::not_sent(errno)))?;
+    // An identifier of its own: to connection trackers each flow is a conversation of its own. 0 is no identifier here.
+    let identifier = attempt.source_port.unwrap_or(attempt.nonce as u16).max(1);
+    Ok(Datagrams::new(socket, Form::Echo { to, identifier, headed: to.is_ipv4() }, attempt.nonce))
 }

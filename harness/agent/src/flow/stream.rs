@@ -109,7 +109,7 @@ impl Stream {
             };
             self.inbox.drain(..=length);
             self.stage = Stage::Open;
-            course.established(banner.identity, banner.peer);
+            course.established(banner.identity, Some(banner.peer));
         }
         let now = now();
         let mut read = 0;

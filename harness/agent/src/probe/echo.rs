@@ -19,7 +19,7 @@ use crate::slab::Key;
 use crate::sys::options;
 
 /// Bytes before the payload of an echo request or reply: type, code, checksum, identifier, sequence number.
-pub(super) const ECHO_HEADER: usize = 8;
+pub(crate) const ECHO_HEADER: usize = 8;
 
 /// Answers that may wait for being read, bytes.
 const QUEUE: usize = 1 << 20;
@@ -30,7 +30,7 @@ const TYPES_V4: [u8; 4] = [0, 3, 11, 12];
 const TYPES_V6: [u8; 4] = [1, 3, 4, 129];
 
 /// How ICMP echo can be sent here.
-pub(super) fn means() -> IcmpMeans {
+pub(crate) fn means() -> IcmpMeans {
     let opens = |kind| net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(ipproto::ICMP)).is_ok();
     if opens(SocketType::RAW) {
         IcmpMeans::Raw
@@ -152,7 +152,8 @@ impl Echo {
     }
 }
 
-fn open(v6: bool, from: Option<IpAddr>) -> Result<OwnedFd, Errno> {
+/// Opens a raw socket that echo replies, and errors about what was sent, come to.
+pub(crate) fn open(v6: bool, from: Option<IpAddr>) -> Result<OwnedFd, Errno> {
     let (family, protocol) =
         if v6 { (AddressFamily::INET6, ipproto::ICMPV6) } else { (AddressFamily::INET, ipproto::ICMP) };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -181,10 +182,15 @@ fn open(v6: bool, from: Option<IpAddr>) -> Result<OwnedFd, Errno> {
 
 /// An echo request with the nonce in its payload.
 pub(super) fn echo_request(v6: bool, identifier: u16, sequence: u16, nonce: u64) -> Vec<u8> {
+    echo_request_with(v6, identifier, sequence, &payload::with_nonce(nonce))
+}
+
+/// An echo request with this payload.
+pub(crate) fn echo_request_with(v6: bool, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = alloc::vec![if v6 { 128 } else { 8 }, 0, 0, 0];
     packet.extend(identifier.to_be_bytes());
     packet.extend(sequence.to_be_bytes());
-    packet.extend(payload::with_nonce(nonce));
+    packet.extend(payload);
     if !v6 {
         // The kernel computes ICMPv6's checksum, which covers addresses that only it knows.
         let checksum = pnet_packet::util::checksum(&packet, 1).to_be_bytes();

@@ -11,7 +11,7 @@
 pub(crate) mod classify;
 pub(crate) mod datagram;
 mod dns;
-mod echo;
+pub(crate) mod echo;
 mod message;
 pub(crate) mod payload;
 pub(crate) mod tcp;

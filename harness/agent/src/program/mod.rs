@@ -1,10 +1,12 @@
 //! The agent's command line.
 //!
 //! * [`serve`]: the control socket, and the agent behind it
+//! * [`guest`]: a console instead of the socket; the agent as a VM's first process
 //! * [`attach`]: a stream's two ends bridged to the control socket
 //! * [`once`]: a single probe, question to a DNS server, flow, or the facts, printed
 
 mod attach;
+mod guest;
 mod once;
 mod serve;
 
@@ -13,6 +15,7 @@ use alloc::vec::Vec;
 
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::process::getpid;
 
 use crate::sys::process;
 
@@ -20,6 +23,8 @@ use crate::sys::process;
 const USAGE: &str =
     "usage: agent attach --socket PATH      control stream on stdin and stdout; starts the agent if it is not running
        agent serve --socket PATH       the agent itself, in the foreground
+       agent console DEVICE            the agent itself, on a terminal or serial port
+       agent init                      the agent as the first process of a VM
        agent probe tcp|udp|icmp ADDRESS[:PORT] [--timeout-ms N] [--identify banner|agnhost|none] [--from ADDRESS]
        agent resolve tcp|udp a|aaaa NAME [--server ADDRESS:PORT] [--timeout-ms N]
        agent flow tcp|udp ADDRESS:PORT [--period-ms N] [--for-ms N] [--timeout-ms N]
@@ -48,11 +53,14 @@ impl Error {
     }
 }
 
-/// Runs the program with its arguments (without its name). Returns the exit code: 0 done, 1 failed, 2 usage.
+/// Runs the program with its name and arguments. Returns the exit code: 0 done, 1 failed, 2 usage.
 #[must_use]
-pub fn run(arguments: &[&str]) -> i32 {
+pub fn run(words: &[&str]) -> i32 {
     process::prepare_signals();
-    match dispatch(arguments) {
+    let (name, arguments) = words.split_first().map_or(("", words), |(name, arguments)| (*name, arguments));
+    // What the kernel does not know on its command line it passes on to its first process.
+    let is_init = getpid().is_init() && name.ends_with("/init");
+    match if is_init { guest::init() } else { dispatch(arguments) } {
         Ok(()) => 0,
         Err(error) => {
             let mut line = error.to_string();
@@ -69,6 +77,8 @@ fn dispatch(arguments: &[&str]) -> Result<(), Error> {
     match *arguments {
         ["attach", "--socket", path] => attach::attach(path),
         ["serve", "--socket", path] => serve::serve(path),
+        ["console", device] => guest::console(device),
+        ["init"] => guest::init(),
         ["probe", ref rest @ ..] => once::probe(rest),
         ["resolve", ref rest @ ..] => once::resolve(rest),
         ["flow", ref rest @ ..] => once::flow(rest),

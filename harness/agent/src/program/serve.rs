@@ -62,7 +62,7 @@ pub(super) fn claim(path: &str) -> Result<Option<Claim>, Error> {
 /// Serves until told to shut down.
 pub(super) fn run(claim: Claim) -> Result<(), Error> {
     let Claim { path, socket, _lock } = claim;
-    let ended = Agent::new(socket).and_then(|mut agent| agent.run());
+    let ended = Agent::new(Some(socket)).and_then(|mut agent| agent.run());
     // A relative path leads nowhere any more after `leave`; then the socket stays, and the next agent removes it.
     let _ = unlink(path.as_str());
     ended.map_err(|errno| Error::system("wait for events", errno, "raise the limit of open files"))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::Arrival;
+use super::Guest;
 
 /// The agent's view of its network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Facts {
     pub neighbours: Vec<Neighbour>,
     /// What `/etc/resolv.conf` says.
     pub resolvers: Resolvers,
+    /// What the network told a VM whose first process is the agent; none elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
 }
 
 /// A network interface.

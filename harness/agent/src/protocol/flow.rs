@@ -31,7 +31,10 @@ pub const FLOW_PERIODS_US: core::ops::RangeInclusive<u32> = 1_000..=10_000;
 /// The longest of a flow's gaps are kept, at most this many.
 pub const GAPS_KEPT: usize = 16;
 
-/// First bytes of a flow's UDP frame; 16 hexadecimal digits of its nonce and a newline follow. Such a datagram is no
+/// Stalls of the agent itself that are kept, at most.
+pub const STALLS_KEPT: usize = 16;
+
+/// First bytes of a flow's frame over UDP, or of its payload over ICMP; 16 hexadecimal digits of its nonce and a newline follow. Such a datagram is no
 /// [`super::Arrival`]: two hundred a second would push the others out. The first frame is a probe's instead, and so is
 /// one every [`RESEND_MS`] until a reply comes: they arrive, with nonces from [`FlowReport::nonce`] on.
 pub const FLOW_MAGIC: &[u8] = b"udn-flow ";
@@ -39,14 +42,14 @@ pub const FLOW_MAGIC: &[u8] = b"udn-flow ";
 /// A flow to begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
-    /// TCP or UDP.
+    /// TCP, UDP or ICMP (echo requests at the period; whoever has the address answers).
     pub transport: Transport,
-    /// Target.
+    /// Target; the port is 0 for ICMP.
     pub to: SocketAddr,
     /// Source address to bind to; the kernel's choice if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
-    /// Source port to bind to; the kernel's choice if none.
+    /// Source port to bind to; the kernel's choice if none. ICMP: the identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
     /// A frame leaves so often, microseconds; one of [`FLOW_PERIODS_US`].
@@ -103,7 +106,7 @@ pub struct FlowReport {
     pub started_us: u64,
     /// From there to this report, microseconds, by the monotonic clock, as all durations here.
     pub took_us: u64,
-    /// TCP: time of the handshake. UDP: from the start to the first reply. Microseconds; none: did not come to that.
+    /// TCP: time of the handshake. UDP, ICMP: from the start to the first reply. Microseconds; none: did not come to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_us: Option<u64>,
     /// The flow's own end of the socket.
@@ -112,7 +115,7 @@ pub struct FlowReport {
     /// UDP: nonce of the first frame; the next has the next, up to [`u64::MAX`] and then from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<u64>,
-    /// Whom it reached, as the peer said itself. None: not established (yet).
+    /// Whom it reached, as the peer said itself; ICMP: the target's address. None: not established (yet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// UDP: who else answered later, in order of appearance, at most four.
@@ -131,6 +134,10 @@ pub struct FlowReport {
     pub missed: u64,
     /// The longest that the agent was late for a frame, microseconds: gaps no longer than that say nothing of the network.
     pub late_us: u64,
+    /// When the agent was later than 20 ms: a gap that one of these is in may be the agent's, which had no processor, and
+    /// not the network's. The [`STALLS_KEPT`] longest ones, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<Stall>,
     /// Bytes of frames handed to the kernel.
     pub bytes_sent: u64,
     /// Bytes that came back. TCP: of frames, so at the end of an undisturbed flow as many as `bytes_sent` less what is
@@ -169,6 +176,9 @@ pub struct FlowReport {
     /// Round-trip times of frames; of those among the last 4096 when their reply came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt: Option<RoundTrips>,
+    /// The same of the last 256 that are known: asked for before and after something, it tells what that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_rtt: Option<RoundTrips>,
     /// Errors that the flow survived: ICMP messages (an established TCP connection learns no more of them than the error
     /// number), and datagrams that the kernel refused to send.
     pub faults: u64,
@@ -197,6 +207,15 @@ pub struct Gap {
     pub took_us: u64,
     /// Frames sent in between. Far fewer than periods in it: the agent itself stood still, or held them back.
     pub sent: u64,
+}
+
+/// A time in which the agent did not run though it had something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// When it ran again, microseconds since 1970.
+    pub at_us: u64,
+    /// How late it was then, microseconds, by the monotonic clock: which stands still too while a VM is paused.
+    pub late_us: u64,
 }
 
 /// Round-trip times, microseconds.

@@ -10,6 +10,15 @@
 //!    has an unacknowledged answer to, so nothing is done twice.
 //! 4. From time to time the client sends [`Op::Ack`], which makes room in the agent.
 //!
+//! A console ([`Op::Greet`]) has no connection that begins and ends:
+//!
+//! 1. The client begins with a bare newline, which ends whatever half a line is there, and [`Op::Greet`]. The agent forgets
+//!    what it had not sent yet, ends its half line, and says [`Body::Hello`] under the request's id. Then as above.
+//! 2. Before the first [`Op::Greet`] the agent says nothing, and does nothing that it is told.
+//! 3. Lines that are not JSON (kernel messages, login prompts) are skipped by either side.
+//! 4. A `seq` that is not the next one tells the client that lines were lost: it greets and attaches again, and they are
+//!    replayed.
+//!
 //! A different [`Hello::boot`] than before means that the agent was started anew: its listeners and answers are gone.
 //! The last attachment wins; an older one is closed. A half-written last line is to be thrown away by either side.
 //!
@@ -17,27 +26,40 @@
 //! * [`Probe`], [`ProbeResult`], [`Outcome`], [`Listen`], [`Banner`]: attempts and whom they meet
 //! * [`Resolve`], [`Resolved`]: questions to DNS servers
 //! * [`Arrivals`], [`Arrival`]: the other side of an attempt
+//! * [`Announcements`], [`Announcement`]: who says where an address is
 //! * [`Flow`], [`FlowReport`], [`FlowResult`]: connections measured while something happens to their ends
-//! * [`Facts`]: interfaces, routes, neighbours, resolvers
+//! * [`Bulk`], [`BulkReport`], [`BulkResult`]: as many bytes as go through, one way
+//! * [`Facts`]: interfaces, routes, neighbours, resolvers; [`Guest`]: what the network told a VM
 
+mod announcement;
 mod arrival;
+mod bulk;
 mod facts;
 mod flow;
+mod guest;
 mod probe;
 mod resolve;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::announcement::{
+    ANNOUNCEMENTS_KEPT, ANNOUNCEMENTS_PER_ANSWER, Announcement, AnnouncementKind, Announcements,
+};
 pub use self::arrival::{ARRIVALS_KEPT, ARRIVALS_PER_ANSWER, Arrival, Arrivals, Evidence};
+pub use self::bulk::{
+    BULK_ACCEPTED, BULK_BUCKETS, BULK_SINK, BULK_SOURCE, BULKS, Bulk, BulkReport, BulkResult, Direction,
+};
 pub use self::facts::{Facts, Interface, InterfaceAddress, Neighbour, NextHop, Resolvers, Route};
 pub use self::flow::{
     ECHO_SILENT_MS, ECHOES, FLOW_MAGIC, FLOW_PERIODS_US, FLOWS, Flow, FlowEnd, FlowReport, FlowResult, GAPS_KEPT, Gap,
-    RoundTrips, TcpFigures,
+    RoundTrips, STALLS_KEPT, Stall, TcpFigures,
 };
+pub use self::guest::{AdvertisedPrefix, Dhcpv4Lease, Dhcpv6Lease, Guest, ROUTERS_KEPT, RouterAdvertisement};
 pub use self::probe::{
     Banner, IcmpError, Identify, Listen, Open, Outcome, PAYLOAD_MAGIC, Probe, ProbeResult, RESEND_MS, Transport,
     Unreachable,
@@ -57,7 +79,8 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// One line from the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client, unique within its session, not 0. [`Op::Attach`] and [`Op::Ack`] are not answered and use 0.
+    /// Chosen by the client, unique within its session, not 0. [`Op::Attach`] and [`Op::Ack`] are not answered and use 0,
+    /// as [`Op::Greet`] may.
     pub id: u64,
     /// What to do.
     pub op: Op,
@@ -67,6 +90,10 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
+    /// A client is here: first line on a console, where nothing else tells. Answered at once by [`Body::Hello`] under this id
+    /// (0 will do); not numbered, not kept. What was under way to an earlier client of the console is replayed after
+    /// [`Op::Attach`] only.
+    Greet,
     /// First line of every attachment. Not answered.
     Attach {
         /// Chosen by the client once per run. Another session than the agent's last one drops that one's answers and
@@ -97,15 +124,18 @@ pub enum Op {
         port: u16,
     },
     /// Begin a flow. Answered once, when it ends, by [`Body::Flow`]; by [`Body::Failed`] where it cannot be begun at all
-    /// (no such period or transport, more than [`FLOWS`]).
+    /// (no such period, more than [`FLOWS`]).
     Flow(Flow),
-    /// How is this flow doing? Answered by [`Body::FlowState`]; by [`Body::Failed`] when it does not run (any more).
+    /// Begin a bulk transfer. Answered once, when it ends, by [`Body::Bulk`]; by [`Body::Failed`] where it cannot be begun at
+    /// all (more than [`BULKS`]).
+    Bulk(Bulk),
+    /// How is this flow or bulk transfer doing? Answered by [`Body::FlowState`] or [`Body::BulkState`]; by [`Body::Failed`] when it does not run (any more).
     FlowState {
         /// Id of the request that began it.
         flow: u64,
     },
-    /// End this flow. Answered by [`Body::Done`], also when it does not run (any more); the flow's own request is
-    /// answered by [`Body::Flow`].
+    /// End this flow or bulk transfer. Answered by [`Body::Done`], also when it does not run (any more); its own request is
+    /// answered by [`Body::Flow`] or [`Body::Bulk`].
     EndFlow {
         /// Id of the request that began it.
         flow: u64,
@@ -115,9 +145,20 @@ pub enum Op {
         /// [`Arrivals::cursor`] of the last answer; 0 for everything remembered.
         after: u64,
     },
+    /// Keep announcements of addresses that come in by these interfaces (index, as in [`Interface::index`]) from now on, and
+    /// no others; an empty list keeps none. Answered by [`Body::Done`]; by [`Body::Failed`] without CAP_NET_RAW.
+    WatchAnnouncements {
+        /// Which interfaces.
+        interfaces: Vec<u32>,
+    },
+    /// What was announced here. Answered by [`Body::Announcements`].
+    Announcements {
+        /// [`Announcements::cursor`] of the last answer; 0 for everything kept.
+        after: u64,
+    },
     /// Interfaces, addresses, routes, neighbours, resolvers. Answered by [`Body::Facts`].
     Facts,
-    /// End the agent. Answered by [`Body::Done`].
+    /// End the agent. Answered by [`Body::Done`]. As process 1 of a VM it powers that off.
     Shutdown,
 }
 
@@ -149,8 +190,14 @@ pub enum Body {
     Flow(FlowResult),
     /// How a flow is doing.
     FlowState(Box<FlowReport>),
+    /// How a bulk transfer went.
+    Bulk(BulkResult),
+    /// How a bulk transfer is doing.
+    BulkState(Box<BulkReport>),
     /// What arrived.
     Arrivals(Arrivals),
+    /// What was announced.
+    Announcements(Announcements),
     /// The agent's view of its network.
     Facts(Facts),
     /// Not done: more than [`WINDOW`] answers are being worked on or wait for [`Op::Ack`]. Not kept; ask again later.

@@ -84,8 +84,8 @@ pub struct Listen {
     pub port: u16,
     /// What its banner says: `<namespace>/<pod>` or whatever tells it from every other listener.
     pub identity: String,
-    /// TCP: after the banner every byte comes back until the client closes, for [`super::Flow`]s; at most
-    /// [`super::ECHOES`] connections at once. UDP answers each datagram either way.
+    /// TCP: after the banner every byte comes back until the client closes, for [`super::Flow`]s, unless the client asks
+    /// for a [`super::Bulk`] transfer; at most [`super::ECHOES`] connections at once. UDP answers each datagram either way.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub echo: bool,
 }

@@ -129,6 +129,46 @@ pub(crate) fn send_datagram(
     check(returned).map(drop)
 }
 
+/// Receives a message with its sender and the hops that it had left. Needs `IPV6_RECVHOPLIMIT`.
+///
+/// # Errors
+/// EAGAIN when there is none.
+pub(crate) fn receive_with_hops(
+    socket: impl AsFd,
+    payload: &mut [u8],
+) -> Result<(usize, Option<SocketAddr>, Option<i32>), Errno> {
+    let mut hops = None;
+    let (length, source) = receive(socket, payload, libc::MSG_DONTWAIT, |level, kind, data| {
+        if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) {
+            hops = read::<libc::c_int>(data);
+        }
+    })?;
+    Ok((length, source, hops))
+}
+
+/// Sends a packet of IPv4 to everybody on the link of an interface, by a capture socket.
+pub(crate) fn broadcast_on_link(socket: impl AsFd, interface: u32, packet: &[u8]) -> Result<(), Errno> {
+    // SAFETY: a link-layer address of zeros is a valid one.
+    let mut link: libc::sockaddr_ll = unsafe { zeroed() };
+    link.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    link.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    link.sll_ifindex = interface.cast_signed();
+    link.sll_halen = 6;
+    link.sll_addr = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    // SAFETY: both pointers are valid for the lengths given; the kernel only reads.
+    let returned = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            (&raw const link).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    check(returned).map(drop)
+}
+
 /// Receives from a capture socket.
 ///
 /// # Errors

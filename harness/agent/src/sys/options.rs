@@ -87,6 +87,25 @@ pub(crate) fn capture_drops(socket: impl AsFd) -> Result<u32, Errno> {
     Ok(statistics[1])
 }
 
+/// Bytes that the peer of a TCP connection has acknowledged, as far as the kernel counts them.
+pub(crate) fn bytes_acknowledged(socket: impl AsFd) -> Result<u64, Errno> {
+    // `struct tcp_info`: `tcpi_bytes_acked` is behind 26 words and two numbers of 64 bits.
+    let mut words = [0_u64; 16];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `words`, for which any bytes are valid.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    check(returned as isize)?;
+    Ok(words[15])
+}
+
 /// What the kernel knows of a TCP connection.
 pub(crate) fn tcp_figures(socket: impl AsFd) -> Result<TcpFigures, Errno> {
     // `struct tcp_info` of `linux/tcp.h`: eight bytes, then numbers of 32 bits. An older kernel fills in fewer, a newer
@@ -119,3 +138,15 @@ pub(crate) fn tcp_figures(socket: impl AsFd) -> Result<TcpFigures, Errno> {
 
 /// `linux/if_packet.h`.
 const PACKET_STATISTICS: c_int = 6;
+
+/// Bytes written to a terminal that have not left; 0 for what is none.
+pub(crate) fn unsent(terminal: impl AsFd) -> Result<c_int, Errno> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes an `int` to `bytes`, or nothing.
+    let returned = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match check(returned as isize) {
+        Ok(_) => Ok(bytes),
+        Err(Errno::NOTTY | Errno::INVAL) => Ok(0),
+        Err(errno) => Err(errno),
+    }
+}

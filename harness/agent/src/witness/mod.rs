@@ -2,9 +2,11 @@
 //!
 //! * [`capture`]: raw sockets on every interface
 //! * [`packet`]: what a captured packet is
+//! * [`announcements`]: who says where an address is, where somebody asked to have that kept
 //!
 //! The second side of every verdict: a probe that its sender saw time out, and that arrived here, leaked.
 
+pub(crate) mod announcements;
 mod capture;
 mod packet;
 

@@ -69,14 +69,14 @@ fn transport(protocol: IpNextHeaderProtocol, bytes: &[u8], source: IpAddr, desti
             if icmp.get_icmp_type() != IcmpTypes::EchoRequest {
                 return None;
             }
-            (Transport::Icmp, 0, 0, payload::nonce(icmp.payload().get(4..)?))
+            (Transport::Icmp, 0, 0, echo_nonce(icmp.payload().get(4..)?)?)
         }
         IpNextHeaderProtocols::Icmpv6 => {
             let icmp = Icmpv6Packet::new(bytes)?;
             if icmp.get_icmpv6_type() != Icmpv6Types::EchoRequest {
                 return None;
             }
-            (Transport::Icmp, 0, 0, payload::nonce(icmp.payload().get(4..)?))
+            (Transport::Icmp, 0, 0, echo_nonce(icmp.payload().get(4..)?)?)
         }
         _ => return None,
     };
@@ -86,6 +86,11 @@ fn transport(protocol: IpNextHeaderProtocol, bytes: &[u8], source: IpAddr, desti
         destination: SocketAddr::new(destination, destination_port),
         nonce,
     })
+}
+
+/// The nonce of an echo request, if it has one; none at all for a flow's frame, which is no arrival.
+fn echo_nonce(payload: &[u8]) -> Option<Option<u64>> {
+    payload::frame_nonce(payload).is_none().then(|| payload::nonce(payload))
 }
 
 #[cfg(test)]

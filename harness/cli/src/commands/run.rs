@@ -128,6 +128,7 @@ impl Run<'_> {
         let wishes = Wishes {
             run: self.id.clone(),
             image: self.args.image.clone(),
+            guest_image: self.args.guest_image.clone(),
             without_host_network: self.args.no_host_network,
             ready_deadline: self.args.ready_deadline,
             fresh_lab: self.args.fresh_lab,
@@ -182,6 +183,7 @@ impl Run<'_> {
             settle_rounds: self.args.settle_rounds,
             hold: self.args.hold.unwrap_or_default(),
             deny_timeout: self.args.deny_timeout,
+            outage_budget: self.args.outage_budget,
             keep: match self.args.keep {
                 Keep::Never => udn_runner::Keep::Never,
                 Keep::OnFailure => udn_runner::Keep::OnFailure,

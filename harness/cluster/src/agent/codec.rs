@@ -14,12 +14,20 @@ const LONGEST: u64 = 4 * 1024 * 1024;
 pub struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
+    /// Whether others say things on the same stream, too.
+    shared: bool,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     /// A reader of lines.
     pub fn new(reader: R) -> Self {
-        Self { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new() }
+        Self { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new(), shared: false }
+    }
+
+    /// A reader that skips what is no such value: on a console the kernel speaks as well.
+    #[must_use]
+    pub fn skipping(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// The next value; `None` at the end. A half-written last line is thrown away: its writer will say it again.
@@ -36,7 +44,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 if read == 0 && room > 0 {
                     return Ok(None);
                 }
-                if self.line.len() as u64 >= LONGEST {
+                if self.line.len() as u64 >= LONGEST && self.shared {
+                    self.line.clear();
+                } else if self.line.len() as u64 >= LONGEST {
                     return Err(invalid(format!("a line longer than {LONGEST} bytes")));
                 }
                 continue;
@@ -46,7 +56,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if text.is_empty() {
                 continue;
             }
-            return serde_json::from_slice(text).map(Some).map_err(|error| {
+            let read = serde_json::from_slice(text);
+            if let (true, Err(_)) = (self.shared, &read) {
+                tracing::trace!(line = %String::from_utf8_lossy(text), "not the agent");
+                continue;
+            }
+            return read.map(Some).map_err(|error| {
                 let shown: String = String::from_utf8_lossy(text).chars().take(200).collect();
                 invalid(format!("not what an agent says ({error}): {shown}"))
             });
@@ -97,6 +112,16 @@ mod tests {
         let mut lines = Lines::new(Builder::new().read(b"sh: /udn/agent: not found\n").build());
         let error = lines.next::<Message>().await.unwrap_err().to_string();
         assert!(error.contains("sh: /udn/agent: not found"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn others_on_a_console_are_skipped() {
+        let stream = Builder::new()
+            .read(b"[    0.51] Linux version 6.1\r\ninit: {half a li\n\xff\xfe\n{\"seq\":1,\"id\":7,\"body\":\"done\"}\r\n")
+            .build();
+        let mut lines = Lines::new(stream).skipping();
+        assert_eq!(lines.next().await.unwrap(), Some(Message { seq: 1, id: 7, body: Body::Done }));
+        assert_eq!(lines.next::<Message>().await.unwrap(), None);
     }
 
     #[tokio::test]

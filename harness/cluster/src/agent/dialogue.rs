@@ -27,6 +27,8 @@ pub struct Dialogue {
     boot: Option<u64>,
     /// Whether the agent has said hello on the present stream.
     attached: bool,
+    /// Whether lines may be lost on the present stream.
+    lossy: bool,
     /// Said and not answered, in the order of ids.
     said: BTreeMap<Id, Op>,
     /// Not said yet.
@@ -44,6 +46,8 @@ pub struct Heard {
     pub say: Vec<Request>,
     /// Whether it was a hello from another life: what the agent remembered is gone.
     pub reborn: bool,
+    /// Whether lines were lost: the agent has to be greeted again.
+    pub lost: bool,
 }
 
 impl Dialogue {
@@ -57,6 +61,7 @@ impl Dialogue {
             acknowledged: 0,
             boot: None,
             attached: false,
+            lossy: false,
             said: BTreeMap::new(),
             waiting: VecDeque::new(),
             listeners: BTreeMap::new(),
@@ -80,6 +85,17 @@ impl Dialogue {
     pub fn forget(&mut self, id: Id) {
         self.said.remove(&id);
         self.waiting.retain(|(waiting, _)| *waiting != id);
+    }
+
+    /// Lines may be lost on the next stream, or not.
+    pub const fn lossy(&mut self, lossy: bool) {
+        self.lossy = lossy;
+    }
+
+    /// Whether anything is unanswered.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        !self.said.is_empty()
     }
 
     /// The stream is gone. What is unanswered stays so.
@@ -112,7 +128,9 @@ impl Dialogue {
         }
         let reborn = self.boot.is_some_and(|boot| boot != hello.boot);
         if reborn || self.boot.is_none() {
-            (self.last_seq, self.acknowledged) = (0, 0);
+            // Answers to others are numbered with ours.
+            let known = if reborn || hello.session == self.session { 0 } else { hello.last_seq };
+            (self.last_seq, self.acknowledged) = (known, known);
         }
         self.boot = Some(hello.boot);
         self.attached = true;
@@ -142,6 +160,9 @@ impl Dialogue {
         if seq <= self.last_seq {
             return Heard::default();
         }
+        if self.lossy && seq > self.last_seq + 1 {
+            return Heard { lost: true, ..Heard::default() };
+        }
         self.last_seq = seq;
         let known = self.said.remove(&id).is_some();
         let mut say = Vec::new();
@@ -149,7 +170,7 @@ impl Dialogue {
             say.push(self.acknowledge());
         }
         say.extend(self.flush());
-        Heard { answer: known.then_some((id, body)), say, reborn: false }
+        Heard { answer: known.then_some((id, body)), say, ..Heard::default() }
     }
 
     const fn acknowledge(&mut self) -> Request {
@@ -257,6 +278,30 @@ mod tests {
         // Answers count from 1 again.
         assert!(dialogue.hear(done(1, second)).unwrap().answer.is_some());
         assert!(dialogue.hear(done(2, ping)).unwrap().answer.is_some());
+    }
+
+    #[test]
+    fn where_lines_are_lost_the_agent_is_greeted_and_replays_them() {
+        let mut dialogue = Dialogue::new(77);
+        dialogue.lossy(true);
+        dialogue.hear(hello(1)).unwrap();
+        let (a, _) = dialogue.ask(Op::Ping);
+        let (b, _) = dialogue.ask(Op::Ping);
+        assert!(dialogue.hear(done(2, b)).unwrap().lost);
+        assert_eq!(dialogue.hear(hello(1)).unwrap().say[0], attach(0));
+        assert!(dialogue.hear(done(1, a)).unwrap().answer.is_some());
+        assert!(dialogue.hear(done(2, b)).unwrap().answer.is_some());
+    }
+
+    #[test]
+    fn answers_to_an_earlier_client_are_not_missed() {
+        let mut dialogue = Dialogue::new(77);
+        dialogue.lossy(true);
+        let Message { body: Body::Hello(greeting), .. } = hello(1) else { panic!() };
+        let greeting = Hello { session: 5, last_seq: 40, ..greeting };
+        dialogue.hear(Message { seq: 0, id: 0, body: Body::Hello(greeting) }).unwrap();
+        let (a, _) = dialogue.ask(Op::Ping);
+        assert!(dialogue.hear(done(41, a)).unwrap().answer.is_some());
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Link for Prepared {
             writer: Box::new(writer),
             guard: Box::new(()),
             complaint: Complaint::default(),
+            console: false,
         })
     }
 }

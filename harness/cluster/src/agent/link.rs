@@ -56,6 +56,9 @@ pub struct Streams {
     pub guard: Box<dyn Send>,
     /// What the program says on standard error.
     pub complaint: Complaint,
+    /// Whether it is a console: nobody there knows when somebody comes or goes, others speak there, too, and what is said
+    /// may be lost.
+    pub console: bool,
 }
 
 impl fmt::Debug for Streams {
@@ -239,7 +242,7 @@ impl Link for Exec {
         // shows soon enough.
         self.uploaded.store(!uploaded, Ordering::Relaxed);
         let reader = process.stdout().ok_or_else(|| LinkError::Failed("exec gave no standard output".into()))?;
-        Ok(Streams { reader: Box::new(reader), writer, guard: Box::new(process), complaint })
+        Ok(Streams { reader: Box::new(reader), writer, guard: Box::new(process), complaint, console: false })
     }
 }
 

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`dialogue`] | pure: who has said what, what has to be said again |
 //! | [`codec`] | JSON Lines on a byte stream |
+//! | [`console`] | opens the stream to a guest: its VM's console |
 //! | [`link`] | opens the stream: exec into a pod; carries the agent there first |
 //! | [`arrivals`] | what arrived at the agent, read once, for many readers |
 
 pub mod arrivals;
 pub mod codec;
+pub mod console;
 pub mod dialogue;
 mod driver;
 pub mod link;
@@ -23,7 +25,8 @@ use tokio::time::timeout;
 use udn_agent::protocol::{Body, Failure, Hello, Listen, Op};
 
 pub use dialogue::Id;
-pub use driver::Command;
+pub use driver::{Command, Met};
+pub(crate) use driver::{clock, now_us};
 pub use link::{Link, LinkError, Streams};
 
 /// How long a new agent is waited for: upload and start included.
@@ -64,7 +67,9 @@ impl From<Failure> for AgentError {
 #[derive(Clone, Debug)]
 pub struct Agent {
     commands: mpsc::UnboundedSender<Command>,
-    hello: watch::Receiver<Option<Hello>>,
+    hello: watch::Receiver<Option<Met>>,
+    /// As `hello`, and stays when the stream is lost.
+    last: watch::Receiver<Option<Met>>,
 }
 
 impl Agent {
@@ -72,8 +77,9 @@ impl Agent {
     pub fn start(link: impl Link + 'static, session: u64) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (teller, hello) = watch::channel(None);
-        tokio::spawn(driver::drive(Box::new(link), session, receiver, teller));
-        Self { commands, hello }
+        let (rememberer, last) = watch::channel(None);
+        tokio::spawn(driver::drive(Box::new(link), session, receiver, (teller, rememberer)));
+        Self { commands, hello, last }
     }
 
     /// Waits until the agent answers for the first time.
@@ -87,13 +93,25 @@ impl Agent {
     /// What the agent said of itself on the present stream; `None` while there is none.
     #[must_use]
     pub fn hello(&self) -> Option<Hello> {
-        self.hello.borrow().clone()
+        self.hello.borrow().as_ref().map(|met| met.hello.clone())
+    }
+
+    /// How much the harness' clock is ahead of the agent's, microseconds, as the last hello told; 0 while there is none.
+    #[must_use]
+    pub fn ahead_us(&self) -> i64 {
+        self.last.borrow().as_ref().map_or(0, |met| met.ahead_us)
     }
 
     /// Which life the agent lives, as far as it is attached to.
     #[must_use]
     pub fn life(&self) -> Option<u64> {
-        self.hello.borrow().as_ref().map(|hello| hello.boot)
+        self.hello.borrow().as_ref().map(|met| met.hello.boot)
+    }
+
+    /// Which life the agent lived when it was last attached to.
+    #[must_use]
+    pub fn last_life(&self) -> Option<u64> {
+        self.last.borrow().as_ref().map(|met| met.hello.boot)
     }
 
     /// Asks for something and waits for the answer.

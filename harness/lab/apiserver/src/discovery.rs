@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::machines;
 use crate::request::Form;
 use crate::resources::{Resource, group_version};
 use crate::respond::reply;
@@ -44,9 +45,7 @@ pub(crate) async fn groups(State(cluster): State<Arc<Cluster>>, headers: HeaderM
     if Form::accepted(&headers)? == Form::Aggregated {
         return Ok(aggregated(&cluster, |group| !group.is_empty()));
     }
-    let groups: Vec<Value> = cluster
-        .registry
-        .groups()
+    let groups: Vec<Value> = all_groups(&cluster)
         .iter()
         .filter(|(group, _)| !group.is_empty())
         .map(|(group, versions)| describe_group(group, versions))
@@ -54,12 +53,21 @@ pub(crate) async fn groups(State(cluster): State<Arc<Cluster>>, headers: HeaderM
     Ok(reply(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
 }
 
+/// Groups with their versions, those without objects of their own included.
+fn all_groups(cluster: &Cluster) -> std::collections::BTreeMap<String, Vec<String>> {
+    let mut groups = cluster.registry.groups();
+    if machines::served(cluster) {
+        groups.insert(machines::GROUP.into(), vec![machines::VERSION.into()]);
+    }
+    groups
+}
+
 /// `/apis/<group>`.
 pub(crate) async fn group(
     State(cluster): State<Arc<Cluster>>,
     Path(group): Path<String>,
 ) -> Result<Response, Rejection> {
-    let groups = cluster.registry.groups();
+    let groups = all_groups(&cluster);
     let versions = groups.get(&group).filter(|_| !group.is_empty()).ok_or_else(Rejection::no_such_path)?;
     let mut body = describe_group(&group, versions);
     body["kind"] = "APIGroup".into();
@@ -117,7 +125,7 @@ pub(crate) fn kinds(cluster: &Cluster, group: &str, version: &str) -> Result<Res
 
 fn aggregated(cluster: &Cluster, wanted: impl Fn(&str) -> bool) -> Response {
     let mut items = Vec::new();
-    for (group, versions) in cluster.registry.groups() {
+    for (group, versions) in all_groups(cluster) {
         if !wanted(&group) {
             continue;
         }
@@ -125,7 +133,10 @@ fn aggregated(cluster: &Cluster, wanted: impl Fn(&str) -> bool) -> Response {
             .iter()
             .map(|version| {
                 let kinds = cluster.registry.of(&group, version);
-                let resources: Vec<Value> = kinds.iter().map(|resource| aggregate(resource)).collect();
+                let mut resources: Vec<Value> = kinds.iter().map(|resource| aggregate(resource)).collect();
+                if group == machines::GROUP {
+                    resources = machines::aggregated();
+                }
                 json!({"version": version, "resources": resources, "freshness": "Current"})
             })
             .collect();

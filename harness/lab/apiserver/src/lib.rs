@@ -17,6 +17,7 @@
 //! | `admission` | ValidatingAdmissionPolicies |
 //! | `table` | the columns that `kubectl get` prints |
 //! | `proxy` | exec, attach, port-forward and logs through a node's kubelet |
+//! | `machines` | console, start, stop and the like of virtual machines |
 //! | [`testing`] | a server for tests, with its own certificate and kubeconfig |
 //!
 //! Authorization is not enforced: the one token may do everything.
@@ -32,6 +33,7 @@ mod discovery;
 mod fields;
 mod handlers;
 mod json;
+mod machines;
 mod openapi;
 mod patch;
 mod protobuf;

@@ -1,4 +1,4 @@
-//! Exec, attach, port-forward and logs: to the pod through its node's kubelet.
+//! Exec, attach, port-forward and logs, and what concerns virtual machines: through the node's kubelet.
 
 use std::net::IpAddr;
 
@@ -26,9 +26,8 @@ const KUBELET_PORT: u16 = 10250;
 /// Longest error text of a kubelet that is passed on.
 const LONGEST_ERROR: usize = 64 * 1024;
 
-/// A pod and the kubelet that runs it.
-struct Place {
-    pod: std::sync::Arc<Value>,
+/// A kubelet.
+pub(crate) struct Place {
     address: IpAddr,
     port: u16,
 }
@@ -40,11 +39,17 @@ fn pod(cluster: &Cluster, target: &Target) -> Result<std::sync::Arc<Value>, Reje
         .ok_or_else(|| Rejection::not_found(&target.resource.in_texts(), target.name_key()))
 }
 
-fn place(cluster: &Cluster, pod: std::sync::Arc<Value>) -> Result<Place, Rejection> {
-    let node_name = text(&pod, &["spec", "nodeName"]);
+/// The kubelet that runs a pod.
+fn place(cluster: &Cluster, pod: &Value) -> Result<Place, Rejection> {
+    let node_name = text(pod, &["spec", "nodeName"]);
     if node_name.is_empty() {
-        return Err(Rejection::bad_request(format!("pod {} does not have a host assigned", name(&pod))));
+        return Err(Rejection::bad_request(format!("pod {} does not have a host assigned", name(pod))));
     }
+    of_node(cluster, node_name)
+}
+
+/// The kubelet of a node.
+pub(crate) fn of_node(cluster: &Cluster, node_name: &str) -> Result<Place, Rejection> {
     let nodes = crate::status::GroupResource { group: "", resource: "nodes" };
     let node = cluster.store.get("nodes", "", node_name).ok_or_else(|| Rejection::not_found(&nodes, node_name))?;
     let address = list(&node, &["status", "addresses"])
@@ -58,7 +63,7 @@ fn place(cluster: &Cluster, pod: std::sync::Arc<Value>) -> Result<Place, Rejecti
         .and_then(|port| u16::try_from(port).ok())
         .filter(|port| *port != 0)
         .unwrap_or(KUBELET_PORT);
-    Ok(Place { pod, address, port })
+    Ok(Place { address, port })
 }
 
 /// The container that the call is about: the named one, or the only one, or the one that the pod's annotation prefers.
@@ -90,7 +95,7 @@ fn container(pod: &Value, options: &Options) -> Result<String, Rejection> {
     }
 }
 
-fn encode(part: &str) -> String {
+pub(crate) fn encode(part: &str) -> String {
     utf8_percent_encode(part, NON_ALPHANUMERIC).to_string()
 }
 
@@ -99,7 +104,7 @@ pub(crate) async fn stream(
     cluster: &Cluster,
     target: &Target,
     options: &Options,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Rejection> {
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(Rejection::method_not_allowed());
@@ -111,19 +116,28 @@ pub(crate) async fn stream(
     if kind != "portforward" {
         path += &format!("/{}", encode(&container(&pod, options)?));
     }
-    let place = place(cluster, pod)?;
+    if let Some(query) = request.uri().query() {
+        path += &format!("?{query}");
+    }
+    upgrade(cluster, &place(cluster, &pod)?, &path, request).await
+}
+
+/// Hands the client's upgrade to a kubelet's path, and then the bytes of both.
+pub(crate) async fn upgrade(
+    cluster: &Cluster,
+    place: &Place,
+    path: &str,
+    mut request: Request,
+) -> Result<Response, Rejection> {
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Rejection::bad_request(format!(
             "unable to upgrade: missing upgrade headers in request: {:?}",
             request.headers().get(header::CONNECTION)
         )));
     }
-    if let Some(query) = request.uri().query() {
-        path += &format!("?{query}");
-    }
     let client = hyper::upgrade::on(&mut request);
-    let forwarded = forwarded(request.method(), &path, request.headers(), &place)?;
-    let mut answer = send(cluster, &place, forwarded).await?;
+    let forwarded = forwarded(request.method(), path, request.headers(), place)?;
+    let mut answer = send(cluster, place, forwarded).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (parts, body) = answer.into_parts();
         return Ok(Response::from_parts(parts, Body::new(body)));
@@ -206,6 +220,19 @@ async fn send(
     sender.send_request(request).await.map_err(|error| failed(&error))
 }
 
+/// Asks a kubelet to do something; its refusals are passed on.
+pub(crate) async fn ask(cluster: &Cluster, place: &Place, method: &Method, path: &str) -> Result<(), Rejection> {
+    let answer = send(cluster, place, forwarded(method, path, &HeaderMap::new(), place)?).await?;
+    if answer.status().is_success() { Ok(()) } else { Err(refusal(answer).await) }
+}
+
+async fn refusal(answer: http::Response<hyper::body::Incoming>) -> Rejection {
+    let status = answer.status();
+    let body = http_body_util::Limited::new(answer.into_body(), LONGEST_ERROR).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    Rejection::upstream(status.as_u16(), text)
+}
+
 /// Options of logs that the kubelet takes under the same name.
 const LOG_OPTIONS: &[&str] =
     &["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"];
@@ -214,7 +241,7 @@ const LOG_OPTIONS: &[&str] =
 pub(crate) async fn log(cluster: &Cluster, target: &Target, options: &Options) -> Result<Response, Rejection> {
     let pod = pod(cluster, target)?;
     let container = container(&pod, options)?;
-    let place = match place(cluster, pod) {
+    let place = match place(cluster, &pod) {
         Ok(place) => place,
         // Kubernetes answers for a pod without a node with an empty log.
         Err(rejection) if rejection.code == 400 => return Ok(Response::new(Body::empty())),
@@ -226,18 +253,15 @@ pub(crate) async fn log(cluster: &Cluster, target: &Target, options: &Options) -
         .collect();
     let path = format!(
         "/containerLogs/{}/{}/{}?{}",
-        encode(namespace(&place.pod)),
-        encode(name(&place.pod)),
+        encode(namespace(&pod)),
+        encode(name(&pod)),
         encode(&container),
         query.join("&")
     );
     let request = forwarded(&Method::GET, &path, &HeaderMap::new(), &place)?;
     let answer = send(cluster, &place, request).await?;
-    let status = answer.status();
-    if !status.is_success() {
-        let body = http_body_util::Limited::new(answer.into_body(), LONGEST_ERROR).collect().await;
-        let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
-        return Err(Rejection::upstream(status.as_u16(), text));
+    if !answer.status().is_success() {
+        return Err(refusal(answer).await);
     }
     let mut response = Response::new(Body::new(answer.into_body()));
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));

@@ -37,6 +37,19 @@ pub(crate) struct Attachment {
     pub(crate) mtu: u32,
     /// The logical switch port.
     pub(crate) port: String,
+    /// The virtual machine (`<namespace>/<name>`) whose guest has MAC and addresses: the pod has neither addresses nor
+    /// routes on this interface, and OVN answers the guest's DHCP.
+    pub(crate) guest: Option<String>,
+    /// Who holds the addresses when the pod is gone.
+    pub(crate) claim: Option<ClaimRef>,
+}
+
+/// An IPAMClaim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ClaimRef {
+    /// `<namespace>/<name>`.
+    pub(crate) key: String,
+    pub(crate) uid: String,
 }
 
 impl Attachment {
@@ -212,6 +225,14 @@ pub(crate) fn primary_request(annotations: &BTreeMap<String, String>) -> Result<
     }
 }
 
+/// The name of the IPAMClaim that a pod asks for on its primary network. OVN-Kubernetes' own annotation is deprecated and
+/// counts where the other does not say.
+pub(crate) fn claim_name(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let new = primary_request(annotations).ok().flatten().map(|request| request.ipam_claim);
+    let old = || annotations.get(names::PRIMARY_IPAM_CLAIM).cloned();
+    new.filter(|name| !name.is_empty()).or_else(old).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +251,8 @@ mod tests {
             link_local_gateway: None,
             mtu: 1400,
             port: "p".into(),
+            guest: None,
+            claim: None,
         }
     }
 
@@ -261,6 +284,18 @@ mod tests {
         assert_eq!((&status[0]["name"], &status[0]["default"]), (&json!("ovn-kubernetes"), &json!(false)));
         assert_eq!((&status[1]["interface"], &status[1]["default"]), (&json!("ovn-udn1"), &json!(true)));
         assert!(status[2].get("default").is_none());
+    }
+
+    #[test]
+    fn the_newer_way_to_name_a_claim_wins() {
+        let old = (names::PRIMARY_IPAM_CLAIM.to_owned(), "old".to_owned());
+        let new = |text: &str| (names::DEFAULT_NETWORK.to_owned(), text.to_owned());
+        assert_eq!(claim_name(&BTreeMap::new()), None);
+        assert_eq!(claim_name(&BTreeMap::from([old.clone()])).as_deref(), Some("old"));
+        let both = [old.clone(), new(r#"[{"name":"default","ipam-claim-reference":"new"}]"#)];
+        assert_eq!(claim_name(&BTreeMap::from(both)).as_deref(), Some("new"));
+        let silent = [old, new(r#"[{"name":"default","mac":"02:00:00:00:00:01"}]"#)];
+        assert_eq!(claim_name(&BTreeMap::from(silent)).as_deref(), Some("old"));
     }
 
     #[test]

@@ -183,6 +183,16 @@ impl Layout {
         }
     }
 
+    /// A node's own port on a switch that all nodes share.
+    pub(crate) fn management_port(&self, node: &str) -> String {
+        management_port(self.name(), node)
+    }
+
+    /// Whether nodes have such ports: where virtual machines may come to them by live migration.
+    pub(crate) fn has_management_ports(&self) -> bool {
+        self.has_gateways() && self.definition.topology == Topology::Layer2 && self.definition.persistent
+    }
+
     /// The router between nodes.
     pub(crate) fn router(&self) -> String {
         let prefix = naming::prefix(self.name());
@@ -266,6 +276,11 @@ impl Layout {
     pub(crate) fn address_set(&self, node: &str, ipv6: bool) -> String {
         identifier(&format!("{}:{node}:{}", self.name(), if ipv6 { "v6" } else { "v4" }))
     }
+}
+
+/// A node's own port on a network's switch.
+pub(crate) fn management_port(network: &str, node: &str) -> String {
+    format!("{}k8s-{node}", naming::prefix(network))
 }
 
 /// The node's address from which the kubelet probes pods: the one before the last of its subnet. Nothing else on the

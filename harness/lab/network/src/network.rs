@@ -21,7 +21,7 @@ use crate::naming::DEFAULT_NETWORK;
 use crate::node::links::Links;
 use crate::node::sync::Sync;
 use crate::node::vswitch::Vswitch;
-use crate::node::{NodeSide, attach, flows, setup};
+use crate::node::{NodeSide, announce, attach, flows, management, setup};
 use crate::ovsdb::{self, Transaction};
 use crate::policy;
 use crate::topology::services::Groups;
@@ -90,7 +90,8 @@ impl Network {
             .iter()
             .map(|node| {
                 let vswitch = Vswitch::open(node.ovs_run.join("db.sock"));
-                Ok(NodeSide { site: node.clone(), vswitch, links: Links::open(&node.netns)? })
+                let links = Links::open(&node.netns)?;
+                Ok(NodeSide { site: node.clone(), vswitch, links, making_ports: Arc::default() })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let sync = Sync::start(northbound.clone(), socket);
@@ -115,6 +116,10 @@ impl Network {
             let mut tasks = JoinSet::new();
             let exposures = self.shared.controller.exposures.subscribe();
             tasks.spawn(flows::keep(side.clone(), self.shared.site.tools.clone(), exposures));
+            let announcements = self.shared.controller.announcements.subscribe();
+            tasks.spawn(announce::keep(side.clone(), self.shared.sync.clone(), announcements));
+            let exposures = self.shared.controller.exposures.subscribe();
+            tasks.spawn(management::keep(side.clone(), exposures));
             tasks
         });
     }
@@ -134,6 +139,14 @@ impl Network {
     /// When a chassis does not answer in time.
     pub async fn settle(&self) -> Result<(), Error> {
         self.shared.sync.all_chassis().await
+    }
+
+    /// The node's own port on the network of the virtual machine that a pod runs.
+    fn speaker(&self, pod: &PodState) -> Option<management::Port> {
+        let attachment = pod.attachments.iter().find(|attachment| attachment.guest.is_some())?;
+        let state = self.shared.controller.state();
+        let layout = &state.networks.get(&attachment.network)?.layout;
+        layout.has_management_ports().then(|| management::Port::of(layout, &pod.node))
     }
 
     /// The pod's attachments as soon as OVN has them.
@@ -205,7 +218,8 @@ impl PodNetwork for Network {
             return Err(AttachError::Pending { pod, reason });
         }
         let decided = self.decided(sandbox).await?;
-        attach::attach(node, &self.shared.sync, sandbox, &decided.attachments)
+        let speaker = self.speaker(&decided);
+        attach::attach(node, &self.shared.sync, sandbox, &decided.attachments, speaker.as_ref())
             .await
             .map_err(|error| refused(error.to_string()))?;
         let default = decided.attachments.iter().find(|attachment| attachment.nad == DEFAULT_NETWORK);

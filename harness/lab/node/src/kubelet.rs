@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Router;
 use kube::Client;
 use rustls::ServerConfig;
 use udn_lab_sys::pod::PodNetwork;
@@ -13,6 +14,7 @@ use crate::container::spawn::Spawner;
 use crate::error::Error;
 use crate::events::Events;
 use crate::images::Images;
+use crate::node_pods::NodePods;
 use crate::pod::Pods;
 use crate::{node, pod, server};
 
@@ -26,6 +28,8 @@ pub struct Kubelet {
     site: Arc<Site>,
     network: Arc<dyn PodNetwork>,
     tls: Arc<ServerConfig>,
+    pods: Pods,
+    routes: Router,
 }
 
 /// What the tasks of a node agent share.
@@ -52,7 +56,19 @@ impl Kubelet {
         network: Arc<dyn PodNetwork>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        Self { client, node, site, network, tls }
+        Self { client, node, site, network, tls, pods: Pods::default(), routes: Router::new() }
+    }
+
+    /// The node's pods, for what else runs on the node.
+    #[must_use]
+    pub fn pods(&self) -> NodePods {
+        NodePods::new(self.pods.clone())
+    }
+
+    /// Serves more paths beside exec and logs: those of what else runs on the node.
+    #[must_use]
+    pub fn with_routes(self, routes: Router) -> Self {
+        Self { routes, ..self }
     }
 
     /// Registers the node and runs its pods until something fails for good; does not return otherwise.
@@ -65,7 +81,7 @@ impl Kubelet {
     /// # Errors
     /// [`Error`]: the scratch directory cannot be used, the API server refuses the node, or the listener fails.
     pub async fn run(self, listener: TcpListener) -> Result<(), Error> {
-        let Self { client, node, site, network, tls } = self;
+        let Self { client, node, site, network, tls, pods, routes } = self;
         let name = node.name.clone();
         let directory = site.scratch.join(&name);
         let prepare =
@@ -79,7 +95,6 @@ impl Kubelet {
         };
         let spawner = Spawner::new(site.program.clone()).map_err(prepare)?;
         let (events, write_events) = Events::new(client.clone(), name.clone());
-        let pods = Pods::default();
         let host = Arc::new(Host {
             client: client.clone(),
             node: node.clone(),
@@ -91,7 +106,7 @@ impl Kubelet {
             directory,
             pods,
         });
-        let serve = server::serve(Arc::clone(&host), listener, tls);
+        let serve = server::serve(Arc::clone(&host), listener, tls, routes);
         node::register(&client, &node)
             .await
             .map_err(|source| Error::Register { node: name.clone(), source: Box::new(source) })?;

@@ -1,6 +1,7 @@
 //! The lab's node agent: a kubelet with a container runtime of its own, and a client of the API server like any other.
 //!
 //! * [`Kubelet`] (`kubelet`): one node: its tasks and what they share
+//! * [`NodePods`] (`node_pods`): the node's pods, for what else runs on the node
 //! * `node`: the Node object and its lease
 //! * `pod`: what happens to a pod, from the watch to its status and its end
 //! * `container`: processes in namespaces; [`container_main`] is the start-up program's entry
@@ -21,6 +22,7 @@ mod events;
 mod images;
 mod kubelet;
 mod node;
+mod node_pods;
 mod output;
 mod pod;
 mod probes;
@@ -33,3 +35,4 @@ pub use container::init::container_main;
 pub use container::spawn::CONTAINER_COMMAND;
 pub use error::Error;
 pub use kubelet::{KUBELET_PORT, Kubelet};
+pub use node_pods::NodePods;

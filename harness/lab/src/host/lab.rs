@@ -4,11 +4,12 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use udn_lab_sys::error::Error as Ground;
-use udn_lab_sys::packages::{self, Packages, Versions};
+use udn_lab_sys::packages::{self, Packages, Versions, courier};
 use udn_lab_sys::sandbox::{Event, Sandbox, Spec, TREE, preflight};
 
 use super::running::{self, Running};
@@ -62,6 +63,8 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Lab {
     sandbox: Option<Sandbox>,
+    /// Ends by itself after the sandbox.
+    courier: Child,
     running: Running,
     folder: Folder,
     versions: Versions,
@@ -114,12 +117,15 @@ impl Lab {
         let versions = packages.versions;
         let spec = Spec { tree: packages.image_root, main: vec![MAIN.into()] };
         let mut sandbox = Sandbox::spawn(&spec, Some(&log))?;
+        let courier_socket = folder.courier();
+        let courier = courier::start(sandbox.keeper(), &courier_socket, &options.cache, Some(&log))?;
         let tools = if from_host { "/" } else { TREE }.into();
         let start = Start {
             name: name.clone(),
             tools,
             versions: versions.clone(),
             port,
+            courier: courier_socket,
             udn_allowed_default_services: options.udn_allowed_default_services.clone(),
         };
         let told = sandbox.channel().send_fd(listener.as_fd()).and_then(|()| sandbox.channel().send(&start));
@@ -144,7 +150,7 @@ impl Lab {
         let record = Record { keeper, started: start_time(keeper).unwrap_or_default(), versions: versions.clone() };
         folder.write_record(&record)?;
         let running = Running::new(name, folder.clone(), &record);
-        Ok(Self { sandbox: Some(sandbox), running, folder: folder.clone(), versions })
+        Ok(Self { sandbox: Some(sandbox), courier, running, folder: folder.clone(), versions })
     }
 
     fn detach(mut self) -> Result<Self, Error> {
@@ -200,6 +206,7 @@ impl Lab {
         match self.sandbox.take() {
             Some(sandbox) => {
                 drop(sandbox);
+                let _ = self.courier.wait();
                 self.folder.remove()
             }
             None => self.running.stop(Instant::now() + running::STOP_DEADLINE),
@@ -211,6 +218,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if let Some(sandbox) = self.sandbox.take() {
             drop(sandbox);
+            let _ = self.courier.wait();
             let _ = self.folder.remove();
         }
     }

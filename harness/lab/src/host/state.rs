@@ -60,6 +60,12 @@ impl Folder {
         self.path.join("log")
     }
 
+    /// Where the lab's courier listens.
+    pub(super) fn courier(&self) -> PathBuf {
+        let path = self.path.join("courier.sock");
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
     /// Makes the folder, for this user only.
     pub(super) fn create(&self) -> Result<(), Error> {
         let mut builder = fs::DirBuilder::new();

@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use udn_lab_controllers::KubernetesService;
+use udn_lab_machines::Machines;
 use udn_lab_network::Network;
 use udn_lab_node::{KUBELET_PORT, Kubelet};
 use udn_lab_sys::ground::Ground;
@@ -100,7 +101,7 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     steps.done("network");
     let records = dns::records(&site);
     controllers(&authority, control_plane, api.client.clone(), records.clone(), report.clone());
-    kubelets(&authority, &api.client, &site, &network, &report)?;
+    nodes(&authority, &api.client, &start, &site, &network, &report)?;
     // A part that stops says more than the wait for what it should have done.
     tokio::select! {
         result = async {
@@ -149,19 +150,31 @@ fn controllers(
     });
 }
 
-fn kubelets(
+/// Starts the node agents, and what runs virtual machines on their nodes.
+fn nodes(
     authority: &Authority,
     client: &Client,
+    start: &Start,
     site: &Arc<Site>,
     network: &Network,
     report: &mpsc::UnboundedSender<String>,
 ) -> Result<(), Error> {
+    let mut kubelets = Vec::new();
     for node in &site.nodes {
+        let tls = Arc::new(authority.private_server(&[&node.name], &[node.ipv4.into(), node.ipv6.into()])?);
+        kubelets.push(Kubelet::new(client.clone(), node.clone(), site.clone(), Arc::new(network.clone()), tls));
+    }
+    let options = udn_lab_machines::Options {
+        nodes: site.nodes.iter().zip(&kubelets).map(|(node, kubelet)| (node.name.clone(), kubelet.pods())).collect(),
+        folder: site.scratch.join("machines"),
+        courier: start.courier.clone(),
+    };
+    let machines = Machines::start(client.clone(), options);
+    for (node, kubelet) in site.nodes.iter().zip(kubelets) {
         let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, KUBELET_PORT));
         let listener = node.netns.run(bind).and_then(|listener| listener);
         let listener = listener.map_err(Error::inside(format!("listen on {}:{KUBELET_PORT}", node.name)))?;
-        let tls = Arc::new(authority.private_server(&[&node.name], &[node.ipv4.into(), node.ipv6.into()])?);
-        let kubelet = Kubelet::new(client.clone(), node.clone(), site.clone(), Arc::new(network.clone()), tls);
+        let kubelet = kubelet.with_routes(machines.routes(&node.name));
         let (name, report) = (node.name.clone(), report.clone());
         tokio::spawn(async move {
             if let Err(error) = kubelet.run(listener).await {
@@ -169,5 +182,11 @@ fn kubelets(
             }
         });
     }
+    let report = report.clone();
+    tokio::spawn(async move {
+        if let Err(error) = machines.run().await {
+            let _ = report.send(error.to_string());
+        }
+    });
     Ok(())
 }

@@ -16,6 +16,8 @@ pub(crate) struct Start {
     pub(crate) versions: Versions,
     /// Port of the listener on the host's loopback.
     pub(crate) port: u16,
+    /// Socket of the process that fetches packages for virtual machines.
+    pub(crate) courier: PathBuf,
     /// Services of the default network for pods of all networks.
     pub(crate) udn_allowed_default_services: Option<Vec<String>>,
 }

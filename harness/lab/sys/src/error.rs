@@ -41,6 +41,14 @@ pub enum Error {
         /// OVN as found.
         ovn: String,
     },
+    /// Virtual machines are not to be had on this host.
+    #[error("this host cannot run the lab's virtual machines: {reason}; {remedy}")]
+    Machines {
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// apt or dpkg is not there or failed.
     #[error(
         "cannot fetch the lab's packages ({reason}{detail}); they are needed once: connect to the network of the host's package \

@@ -9,6 +9,7 @@
 //! * [`pod`]: what the node agent asks of the network for a pod
 //! * [`sandbox`]: a process tree in namespaces of its own, that leaves nothing however it ends
 //! * [`site`]: what exists once the lab is up: nodes, underlay, OVN, tools
+//! * [`tap`]: interfaces for emulators
 
 pub mod error;
 pub mod ground;
@@ -19,3 +20,4 @@ pub mod packages;
 pub mod pod;
 pub mod sandbox;
 pub mod site;
+pub mod tap;

@@ -42,6 +42,17 @@ pub fn judge(fact: &Fact, family: Option<Family>, pod: &Pod, scene: Scene<'_>) -
         (Fact::Mtu, _) => judged.mtu(),
         (Fact::Secondary(n), _) => judged.secondary(*n),
         (Fact::AsRequested, _) => judged.as_requested(),
+        (Fact::GuestAddress, Some(family)) => judged.guest_address(family),
+        (Fact::GuestRoute, Some(family)) => judged.guest_route(family),
+        (Fact::GuestMac, _) => judged.guest_mac(),
+        (Fact::GuestMtu, _) => judged.guest_mtu(),
+        (Fact::GuestResolvers, _) => judged.resolvers(),
+        (Fact::GuestHostname, _) => judged.hostname(),
+        (Fact::Claimed, _) => judged.claimed(),
+        (Fact::AsBefore, _) => judged.as_before(),
+        (Fact::AnnouncedAt(at), _) => judged.announced_at(at),
+        (Fact::GatewayAnnounced, Some(family)) => judged.gateway_announced(family),
+        (Fact::GatewayEntry, Some(family)) => judged.gateway_entry(family),
         (fact, None) => Err(format!("the fact {fact} concerns one family, and none is named")),
     }
 }
@@ -52,10 +63,10 @@ pub fn attachment_key(naming: &Naming, namespace: &str, network: &NetworkId) -> 
     format!("{}/{}", naming.real(namespace), naming.attachment(network.name()))
 }
 
-struct Judged<'a> {
-    pod: &'a Pod,
-    view: &'a PodView,
-    scene: Scene<'a>,
+pub(super) struct Judged<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) view: &'a PodView,
+    pub(super) scene: Scene<'a>,
 }
 
 impl Judged<'_> {
@@ -63,7 +74,7 @@ impl Judged<'_> {
         attachment_key(self.scene.naming, &self.pod.pod.namespace, network)
     }
 
-    fn primary(&self) -> Result<(&Network, &NetworkEntry), String> {
+    pub(super) fn primary(&self) -> Result<(&Network, &NetworkEntry), String> {
         let id = self.pod.primary.as_ref().ok_or("the pod has no primary user defined network")?;
         let network = self.scene.world.network(id).ok_or_else(|| format!("the world has no network {id}"))?;
         Ok((network, self.view.entry(&self.key(id))?))
@@ -174,7 +185,7 @@ impl Judged<'_> {
         }
     }
 
-    fn address(&self, entry: &NetworkEntry, family: Family) -> Result<IpNet, String> {
+    pub(super) fn address(&self, entry: &NetworkEntry, family: Family) -> Result<IpNet, String> {
         let found = entry.ips.iter().copied().find(|ip| Family::of(ip.addr()) == family);
         found.ok_or_else(|| format!("no {family} address on the primary network; there are {}", list(&entry.ips)))
     }
@@ -356,6 +367,6 @@ fn nth(net: IpNet, n: u8) -> IpAddr {
     }
 }
 
-fn list<T: fmt::Display>(items: &[T]) -> String {
+pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
     if items.is_empty() { "none".into() } else { items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ") }
 }

@@ -3,19 +3,21 @@
 //! * this file: the facts, and which of them are promised of a pod
 //! * [`view`]: a pod as seen from inside
 //! * [`mod@judge`]: whether a fact holds
+//! * `vm`: what concerns guests: what DHCP and router advertisements gave them, what stays theirs, what was announced
 
 pub mod judge;
 pub mod view;
+mod vm;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::words::Family;
-use crate::world::{Pod, Requested, World};
+use crate::world::{Network, Pod, PodRef, Requested, World};
 
 pub use judge::{Scene, attachment_key, judge, mac_of};
-pub use view::{Interface, NetworkEntry, PodView, Route, StatusEntry};
+pub use view::{Announcement, Guest, Identity, Interface, NetworkEntry, PodView, Route, Said, StatusEntry};
 
 /// Name of the default network's interface.
 pub const DEFAULT_INTERFACE: &str = "eth0";
@@ -50,6 +52,28 @@ pub enum Fact {
     Secondary(u8),
     /// The pod has the addresses and the MAC that it asked for.
     AsRequested,
+    /// A guest has the address that the network says, with the prefix length that DHCP gives.
+    GuestAddress,
+    /// A guest's default route leads to its network's gateway: over IPv6 to a link-local address that advertised itself.
+    GuestRoute,
+    /// A guest's interface has the MAC of its launcher pod's.
+    GuestMac,
+    /// A guest's MTU is its network's.
+    GuestMtu,
+    /// A guest asks the cluster's DNS service.
+    GuestResolvers,
+    /// A guest is called as its VM.
+    GuestHostname,
+    /// The VM's IPAMClaim holds the addresses that it has.
+    Claimed,
+    /// Addresses, MAC, routes, resolvers, MTU, hostname and claim are those that were first seen.
+    AsBefore,
+    /// After the last migration's switch this pod of its network heard where the VM is.
+    AnnouncedAt(PodRef),
+    /// After the last migration's switch the VM heard who its gateway is, in time.
+    GatewayAnnounced,
+    /// The VM knows its gateway by the right MAC.
+    GatewayEntry,
 }
 
 impl fmt::Display for Fact {
@@ -66,6 +90,17 @@ impl fmt::Display for Fact {
             Self::NotReserved => f.pad("not-reserved"),
             Self::Secondary(n) => f.pad(&format!("secondary-{n}")),
             Self::AsRequested => f.pad("as-requested"),
+            Self::GuestAddress => f.pad("guest-address"),
+            Self::GuestRoute => f.pad("guest-route"),
+            Self::GuestMac => f.pad("guest-mac"),
+            Self::GuestMtu => f.pad("guest-mtu"),
+            Self::GuestResolvers => f.pad("guest-resolvers"),
+            Self::GuestHostname => f.pad("guest-hostname"),
+            Self::Claimed => f.pad("claimed"),
+            Self::AsBefore => f.pad("as-before"),
+            Self::AnnouncedAt(pod) => f.pad(&format!("announced-at-{}", pod.dotted())),
+            Self::GatewayAnnounced => f.pad("gateway-announced"),
+            Self::GatewayEntry => f.pad("gateway-entry"),
         }
     }
 }
@@ -73,6 +108,9 @@ impl fmt::Display for Fact {
 /// Facts that are promised of a pod, with the family that each concerns.
 #[must_use]
 pub fn promised(world: &World, pod: &Pod) -> Vec<(Fact, Option<Family>)> {
+    if pod.vm.is_some() {
+        return promised_of_vm(world, pod);
+    }
     let mut facts = vec![(Fact::Interfaces, None), (Fact::Roles, None), (Fact::NetworkStatus, None)];
     let primary = pod.primary.as_ref().and_then(|id| world.network(id));
     for family in Family::ALL {
@@ -95,6 +133,42 @@ pub fn promised(world: &World, pod: &Pod) -> Vec<(Fact, Option<Family>)> {
     let asks = |requested: &Requested| !requested.ips.is_empty() || requested.mac.is_some();
     if asks(&pod.requested) || pod.secondary.iter().any(|attachment| asks(&attachment.requested)) {
         facts.push((Fact::AsRequested, None));
+    }
+    facts
+}
+
+fn promised_of_vm(world: &World, pod: &Pod) -> Vec<(Fact, Option<Family>)> {
+    let primary = pod.primary.as_ref().and_then(|id| world.network(id));
+    let mut facts = vec![(Fact::Roles, None)];
+    for family in Family::ALL.into_iter().filter(|family| primary.is_some_and(|network| network.has_family(*family))) {
+        facts.extend(
+            [Fact::Subnet, Fact::Gateway, Fact::GuestAddress, Fact::GuestRoute].map(|fact| (fact, Some(family))),
+        );
+        if !pod.requested.ips.iter().any(|ip| Family::of(ip.addr()) == family) {
+            facts.push((Fact::NotReserved, Some(family)));
+        }
+    }
+    facts.extend([Fact::GuestMac, Fact::GuestMtu, Fact::GuestResolvers, Fact::GuestHostname].map(|fact| (fact, None)));
+    if primary.is_some_and(|network| network.persistent) {
+        facts.push((Fact::Claimed, None));
+    }
+    facts.push((Fact::AsBefore, None));
+    if !pod.requested.ips.is_empty() || pod.requested.mac.is_some() {
+        facts.push((Fact::AsRequested, None));
+    }
+    facts
+}
+
+/// Facts about what a migration of a VM of this network is announced as, heard by a pod and by the VM.
+#[must_use]
+pub fn announced(network: Option<&Network>, at: &PodRef) -> Vec<(Fact, Option<Family>)> {
+    let has = |family| network.is_some_and(|network| network.has_family(family));
+    let mut facts = vec![(Fact::AnnouncedAt(at.clone()), None)];
+    facts.extend(
+        Family::ALL.into_iter().filter(|family| has(*family)).map(|family| (Fact::GatewayAnnounced, Some(family))),
+    );
+    if has(Family::V4) {
+        facts.push((Fact::GatewayEntry, Some(Family::V4)));
     }
     facts
 }

@@ -20,6 +20,90 @@ pub struct PodView {
     pub interfaces: Vec<Interface>,
     /// Routes of the main tables.
     pub routes: Vec<Route>,
+    /// What was said there to all, as far as it is kept: address resolution and router advertisements.
+    #[serde(default)]
+    pub heard: Vec<Announcement>,
+    /// What concerns guests only.
+    #[serde(default)]
+    pub guest: Option<Box<Guest>>,
+}
+
+/// What concerns guests only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// How it calls itself.
+    pub hostname: Option<String>,
+    /// DNS servers that it asks.
+    pub resolvers: Vec<IpAddr>,
+    /// Whom it knows by which MAC, with the state that its kernel gives the entry.
+    pub neighbours: Vec<(IpAddr, String)>,
+    /// ClusterIPs of the cluster's DNS service.
+    pub dns: Vec<IpAddr>,
+    /// MTU that the cluster's default network has, where it is known.
+    pub default_mtu: Option<u32>,
+    /// What its IPAMClaim says; `None`: there is none.
+    pub claim: Option<Vec<IpNet>>,
+    /// What was first seen of it.
+    pub before: Option<Identity>,
+    /// When its last migration made it run elsewhere, microseconds since the Unix epoch by the harness' clock.
+    pub switched_us: Option<i64>,
+}
+
+/// What must stay the same of a guest, whatever happens to its VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Addresses of its interface, link-local ones left out, sorted.
+    pub addresses: Vec<IpNet>,
+    /// Its MAC.
+    pub mac: String,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+    /// Its routes, as text, sorted.
+    pub routes: Vec<String>,
+    /// Its DNS servers.
+    pub resolvers: Vec<IpAddr>,
+    /// Its name.
+    pub hostname: Option<String>,
+    /// What its IPAMClaim says.
+    pub claim: Option<Vec<IpNet>>,
+}
+
+/// Something that was said to all, or about a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// When it was heard, microseconds since the Unix epoch by the harness' clock.
+    pub at_us: i64,
+    /// What it was.
+    pub said: Said,
+    /// The MAC that it is about.
+    pub mac: String,
+    /// The address that it is about; a reverse request has none.
+    pub address: Option<IpAddr>,
+}
+
+/// Kinds of announcements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// A reverse request, as hypervisors send them after a migration.
+    Rarp,
+    /// An ARP request or reply about oneself.
+    Arp,
+    /// An unsolicited neighbour advertisement.
+    NeighbourAdvertisement,
+    /// A router advertisement.
+    RouterAdvertisement,
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Rarp => "RARP",
+            Self::Arp => "gratuitous ARP",
+            Self::NeighbourAdvertisement => "neighbour advertisement",
+            Self::RouterAdvertisement => "router advertisement",
+        })
+    }
 }
 
 /// One entry of `pod-networks`.

@@ -76,6 +76,11 @@ fn without_policies(world: &World, from: &VantagePoint, to: &Target, wire: Wire)
         Target::Service { service, via } => services::expect(world, from, service, *via, wire),
         Target::Pod { pod, on } => {
             let pod = world.pod(pod).ok_or(Undefined("the world has no such pod"))?;
+            if pod.vm.is_some() && *on == AddressOn::Default {
+                return Err(Undefined(
+                    "a VM has no address on the default network: that of its launcher pod is nobody's",
+                ));
+            }
             addressed(world, pod, on, wire)?;
             sends(world, from, pod, wire)?;
             isolation::expect(world, from, pod, on, wire)
@@ -170,5 +175,13 @@ pub fn rule_of(fact: &Fact) -> RuleName {
         Fact::NotReserved => "addressing/reserved",
         Fact::Secondary(_) => "addressing/multi-homing",
         Fact::AsRequested => "addressing/static-requests",
+        Fact::GuestAddress
+        | Fact::GuestRoute
+        | Fact::GuestMac
+        | Fact::GuestMtu
+        | Fact::GuestResolvers
+        | Fact::GuestHostname => "vm/guest-configuration",
+        Fact::Claimed | Fact::AsBefore => "vm/identity-kept",
+        Fact::AnnouncedAt(_) | Fact::GatewayAnnounced | Fact::GatewayEntry => "vm/announced",
     })
 }

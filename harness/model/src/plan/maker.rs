@@ -6,15 +6,24 @@ use crate::cell::{
 };
 use crate::dns::DnsName;
 use crate::fact;
-use crate::flow::FLOW_PORT;
+use crate::flow::{FLOW_PORT, FlowPromise};
 use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, Flows, FullMatrix, Phase, Probing, Scenario, Targets, WorldSpec};
-use crate::words::{Family, Placement, Topology, Transport};
-use crate::world::{ServicePort, World};
+use crate::words::{Placement, Topology, Transport};
+use crate::world::{PodRef, ServicePort, World};
 
 /// The port of the API server's service.
 const API_PORT: u16 = 443;
+/// Where a flow of a transport goes.
+const fn flow_port(transport: Transport) -> Option<u16> {
+    match transport {
+        Transport::Tcp => Some(FLOW_PORT),
+        Transport::Udp => Some(UDP_FLOW_PORT),
+        Transport::Sctp | Transport::Icmp => None,
+    }
+}
+
 /// Where flows over UDP go.
 const UDP_FLOW_PORT: u16 = 8080;
 
@@ -60,10 +69,12 @@ impl Maker<'_> {
                             pod.primary.as_ref().and_then(|id| self.world.network(id)).map(|network| network.topology);
                         let what = format!("{}::{fact}{suffix}", pod.pod.dotted());
                         let mut cell = self.cell(oracle::rule_of(&fact), Expectation::Holds, &what, topology);
+                        self.needs(&mut cell.0);
                         if matches!(fact, fact::Fact::Secondary(_)) {
                             cell.0.requires.push(Feature::MultiHoming);
                         }
                         if fact == fact::Fact::AsRequested
+                            && pod.vm.is_none()
                             && (pod.requested.mac.is_some() || !pod.requested.ips.is_empty())
                         {
                             cell.0.requires.push(Feature::StaticPrimaryAddress);
@@ -83,6 +94,7 @@ impl Maker<'_> {
                 }
             }
             Assertion::Flows(flows) => self.flows(flows, cells)?,
+            Assertion::Announced { vm, at } => self.announced(vm, at, cells)?,
             Assertion::Slices => {
                 for (service, claim) in oracle::slices(self.world) {
                     let topology = self.world.primary_of(&service.namespace).map(|network| network.topology);
@@ -93,7 +105,8 @@ impl Maker<'_> {
                 }
             }
             Assertion::Object { rule, object, claim } => {
-                let cell = self.cell(rule.clone(), Expectation::Holds, &format!("{object}::{claim}"), None);
+                let mut cell = self.cell(rule.clone(), Expectation::Holds, &format!("{object}::{claim}"), None);
+                self.needs(&mut cell.0);
                 cells.push(cell.check(Check::Object { object: object.clone(), claim: claim.clone() }));
             }
         }
@@ -155,8 +168,12 @@ impl Maker<'_> {
     }
 
     fn probe(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
+        self.probe_as(self.promise(rule, &expectation), expectation, from, to, wire)
+    }
+
+    /// Under this rule, whatever the phase is about.
+    fn probe_as(&self, rule: RuleName, expectation: Expectation, from: &VantagePoint, to: &Target, wire: Wire) -> Cell {
         let placement = oracle::placement(self.world, from, to);
-        let rule = self.promise(rule, &expectation);
         let port = wire.port.map_or_else(String::new, |port| format!("-{port}"));
         let what = format!("{from}::{to}::{placement}::{}{port}::{}", wire.transport, wire.family);
         let mut cell = self.cell(rule, expectation, &what, oracle::topology(self.world, from, to));
@@ -183,9 +200,7 @@ impl Maker<'_> {
         if matches!(to, Target::Name(_)) {
             cell.0.requires.push(Feature::ClusterDns);
         }
-        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
-            cell.0.requires.push(Feature::NodeComponentPods);
-        }
+        self.needs(&mut cell.0);
         if matches!(to, Target::Pod { on: AddressOn::Secondary(_), .. }) {
             cell.0.requires.push(Feature::MultiHoming);
         }
@@ -195,24 +210,101 @@ impl Maker<'_> {
 
     /// Over UDP as well: there it is seen how long a connection was out, and over TCP what that was to it.
     fn flows(&self, flows: &Flows, cells: &mut Vec<Cell>) -> Result<(), String> {
-        let wires = [(Transport::Tcp, FLOW_PORT), (Transport::Udp, UDP_FLOW_PORT)];
         for (from, to) in &flows.pairs {
-            let network = self.world.pod(to).ok_or_else(|| format!("the world has no pod {to}"))?.primary.as_ref();
-            let on = network.map_or(AddressOn::Default, |_| AddressOn::Primary);
-            let (from, to) = (VantagePoint::Pod(from.clone()), Target::Pod { pod: to.clone(), on });
-            for ((transport, port), family) in wires.iter().flat_map(|wire| Family::ALL.map(|family| (*wire, family))) {
-                let wire = Wire { transport, port: Some(port), family };
-                let expected = oracle::expect(self.world, &from, &to, wire)
+            self.known(from, to)?;
+            for (transport, family) in flows
+                .transports
+                .iter()
+                .flat_map(|transport| flows.families.iter().map(move |family| (*transport, *family)))
+            {
+                // An echo request goes to an address, and a service's is nobody's.
+                if transport == Transport::Icmp && matches!(to, Target::Service { .. }) {
+                    continue;
+                }
+                let wire = Wire { transport, port: flow_port(transport), family };
+                let expected = oracle::expect(self.world, from, to, wire)
                     .map_err(|why| format!("no flow from {from} to {to}: {}", why.0))?;
-                let mut cell = self.probe(flows.rule.clone(), expected.expectation, &from, &to, wire);
-                cell.id.0 = format!("{}::flow", cell.id);
+                // Of a datagram flow there is nothing that could be cut: only how long it was out.
+                let rule = match transport {
+                    _ if !flows.figures => flows.rule.clone(),
+                    Transport::Tcp => flows.rule.clone(),
+                    _ => RuleName::new("vm/outage-measured"),
+                };
+                let mut cell = if flows.figures {
+                    self.probe_as(rule, expected.expectation, from, to, wire)
+                } else {
+                    self.probe(rule, expected.expectation, from, to, wire)
+                };
+                let what = cell.id.0.clone();
+                cell.id.0 = format!("{what}::flow");
                 if let Check::Probe { flow, .. } = &mut cell.check {
                     *flow = true;
                 }
+                let made = cell.clone();
                 cells.push(cell);
+                if flows.figures {
+                    cells.extend(self.figures(&flows.rule, &made));
+                }
             }
         }
         Ok(())
+    }
+
+    /// What is promised of what a flow counts.
+    fn figures(&self, rule: &RuleName, flow: &Cell) -> Vec<Cell> {
+        let Check::Probe { from, to, placement, transport, port, family, .. } = &flow.check else { return Vec::new() };
+        let promises = match transport {
+            Transport::Tcp => [FlowPromise::Intact, FlowPromise::Outage],
+            _ => [FlowPromise::Outage, FlowPromise::Loss],
+        };
+        let number = port.map_or_else(String::new, |port| format!("-{port}"));
+        let make = |promise: FlowPromise| {
+            let rule = match promise {
+                FlowPromise::Intact => rule.clone(),
+                FlowPromise::Outage => RuleName::new("vm/outage-measured"),
+                FlowPromise::Loss => RuleName::new("vm/loss-counted"),
+            };
+            let what = format!("{from}::{to}::{placement}::{transport}{number}::{family}::{promise}");
+            let mut cell = self.cell(rule, Expectation::Holds, &what, flow.topology);
+            cell.0.requires.clone_from(&flow.requires);
+            cell.check(Check::Figure {
+                from: from.clone(),
+                to: to.clone(),
+                placement: *placement,
+                transport: *transport,
+                port: *port,
+                family: *family,
+                promise,
+            })
+        };
+        promises.map(make).to_vec()
+    }
+
+    /// What is promised of a VM's announcements.
+    fn announced(&self, vm: &PodRef, at: &PodRef, cells: &mut Vec<Cell>) -> Result<(), String> {
+        for pod in [vm, at] {
+            self.world.pod(pod).ok_or_else(|| format!("the world has no pod {pod}"))?;
+        }
+        let network = self.world.pod(vm).and_then(|pod| pod.primary.as_ref()).and_then(|id| self.world.network(id));
+        for (fact, family) in fact::announced(network, at) {
+            let suffix = family.map_or_else(String::new, |family| format!("::{family}"));
+            let what = format!("{}::{fact}{suffix}", vm.dotted());
+            let mut cell =
+                self.cell(oracle::rule_of(&fact), Expectation::Holds, &what, network.map(|network| network.topology));
+            self.needs(&mut cell.0);
+            cells.push(cell.check(Check::Fact { pod: vm.clone(), fact, family }));
+        }
+        Ok(())
+    }
+
+    /// What the phase's actions need.
+    fn needs(&self, cell: &mut Cell) {
+        if self.phase.actions.iter().any(|action| matches!(action, Action::RestartNodeComponent { .. })) {
+            cell.requires.push(Feature::NodeComponentPods);
+        }
+        if self.phase.actions.iter().any(Action::migrates) {
+            cell.requires.push(Feature::TwoNodes);
+        }
     }
 
     /// The rule under which the phase has it.
@@ -220,6 +312,8 @@ impl Maker<'_> {
         // What is forbidden from the first packet on is a promise of its own.
         let from_first_packet = self.phase.probing != Probing::AfterActions && expectation.is_negative();
         match &self.phase.open_as {
+            // What a policy does to a VM has one name, whichever way it goes.
+            Some(promise) if promise.as_str() == "policy/vm" && rule.is_policy() => promise.clone(),
             _ if from_first_packet => RuleName::new("isolation/no-window"),
             Some(promise) if !expectation.is_negative() && !rule.is_control() => promise.clone(),
             _ => rule,

@@ -1,9 +1,10 @@
-//! Namespaces, networks, pods, services and policies, read from plain manifests. No cluster is needed to know what a world contains.
+//! Namespaces, networks, pods, VMs, services and policies, read from plain manifests. No cluster is needed to know what a world contains.
 
 mod policy;
 mod read;
 mod selector;
 mod service;
+mod vm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use serde_json::Value;
 pub use self::policy::{Membership, Peer, Policy, PolicyPort, PolicyRule, Ports, Whereabouts};
 pub use self::selector::Selector;
 pub use self::service::{Service, ServicePort, ServiceRef, TargetPort};
+pub use self::vm::{ADDRESSES_ANNOTATION, LISTENS_ANNOTATION, VM_KIND, VM_NAME_LABEL, Vm, listens};
 use crate::words::{Family, Role, Topology, Transport};
 
 /// The label that makes a namespace fit for a primary network; fixed at the namespace's creation.
@@ -120,6 +122,8 @@ pub struct Network {
     pub mtu: Option<u32>,
     /// Namespaces that it covers.
     pub namespaces: Vec<String>,
+    /// Whether addresses stay those of a VM that moves or is restarted (`ipam.lifecycle: Persistent`).
+    pub persistent: bool,
 }
 
 /// A subnet of a network.
@@ -148,7 +152,7 @@ impl Network {
     }
 }
 
-/// A pod.
+/// A pod, or a VM: a pod whose agent is in a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Its names.
@@ -175,6 +179,8 @@ pub struct Pod {
     pub open_default_ports: Vec<(Transport, Option<u16>)>,
     /// What it asks for on its primary network.
     pub requested: Requested,
+    /// What makes it a VM.
+    pub vm: Option<Vm>,
 }
 
 /// A secondary attachment.
@@ -243,6 +249,10 @@ impl World {
         for manifest in of_kind(manifests, "Pod") {
             let pod = read::pod(manifest, &world)?;
             world.pods.push(pod);
+        }
+        for manifest in of_kind(manifests, VM_KIND) {
+            let vm = vm::read(manifest, &world)?;
+            world.pods.push(vm);
         }
         for manifest in of_kind(manifests, "Service") {
             world.services.push(service::read(manifest)?);

@@ -66,7 +66,8 @@ fn network(manifest: &Value, at: &str, id: NetworkId, namespaces: Vec<String>) -
         gateways.push(entry.parse().map_err(|_| problem(manifest, format!("`{entry}` is not an address")))?);
     }
     let mtu = spec["mtu"].as_u64().and_then(|mtu| u32::try_from(mtu).ok());
-    Ok(Network { id, topology, role, subnets, withheld, gateways, mtu, namespaces })
+    let persistent = spec["ipam"]["lifecycle"] == "Persistent";
+    Ok(Network { id, topology, role, subnets, withheld, gateways, mtu, namespaces, persistent })
 }
 
 pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
@@ -116,6 +117,7 @@ pub(super) fn pod(manifest: &Value, world: &World) -> Result<Pod, WorldError> {
         secondary,
         open_default_ports,
         requested: requested.unwrap_or_default(),
+        vm: None,
     })
 }
 

@@ -39,7 +39,7 @@ impl Phase<'_> {
 
 fn pods_of(cell: &Cell) -> Vec<PodRef> {
     match &cell.check {
-        Check::Probe { from, to, .. } | Check::Series { from, to, .. } => {
+        Check::Probe { from, to, .. } | Check::Series { from, to, .. } | Check::Figure { from, to, .. } => {
             let mut pods = Vec::new();
             if let VantagePoint::Pod(pod) = from {
                 pods.push(pod.clone());
@@ -53,7 +53,7 @@ fn pods_of(cell: &Cell) -> Vec<PodRef> {
         Check::Resolve { from: VantagePoint::Pod(pod), .. } | Check::Fact { pod, .. } => vec![pod.clone()],
         Check::Resolve { .. } => vec![],
         Check::Object { object, .. } => match (&object.kind[..], &object.namespace) {
-            ("Pod", Some(namespace)) => vec![PodRef::new(namespace, &object.name)],
+            ("Pod" | "VirtualMachine", Some(namespace)) => vec![PodRef::new(namespace, &object.name)],
             _ => vec![],
         },
     }

@@ -3,9 +3,11 @@
 //! * this file: plans, a healthy network, and what came of a run
 //! * `verdicts`: what cells become, by what the network does
 //! * `actions`: phases that change something first
+//! * `flows`: what flows counted while a VM migrates
 //! * `worlds`: set-up, the end of a run, what is kept
 
 mod actions;
+mod flows;
 mod verdicts;
 mod worlds;
 

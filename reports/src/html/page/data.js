@@ -9,7 +9,7 @@ const AT = {
   vantage: 19, listener: 20, repeat: 21, topology: 22, placement: 23, requires: 24, flow: 25, notes: 26,
 };
 
-const KINDS = ["Connections", "Series of connections", "Names", "Inside pods", "Objects"];
+const KINDS = ["Connections", "Series of connections", "Names", "Inside pods", "Objects", "Figures of flows"];
 const OBJECTS = 4;
 const BAD = ["fail", "error", "unstable", "fixed", "known"]; // worst first
 const NEGATIVE = new Set(["closed", "dropped", "rejected", "no such name"]);
@@ -34,7 +34,7 @@ function cellOf(id) {
 /** Who to whom over what, in words. */
 function cellAbout(cell) {
   const over = [cellText(cell, AT.way), cellFamily(cell)].filter(Boolean).join(", ");
-  const between = rows[cell][AT.kind] < 3 ? " → " : ": ";
+  const between = ![3, OBJECTS].includes(rows[cell][AT.kind]) ? " → " : ": ";
   return cellText(cell, AT.row) + between + cellText(cell, AT.column) + (over ? `, ${over}` : "");
 }
 

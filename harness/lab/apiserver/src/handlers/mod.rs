@@ -26,7 +26,7 @@ use crate::respond::{partial, reply, shown, warn};
 use crate::server::Cluster;
 use crate::status::Rejection;
 use crate::write::Writer;
-use crate::{discovery, proxy, table};
+use crate::{discovery, machines, proxy, table};
 
 /// Largest body of a request, as Kubernetes has it.
 const LARGEST_BODY: usize = 3 * 1024 * 1024;
@@ -96,6 +96,9 @@ async fn route(cluster: Arc<Cluster>, request: Request) -> Result<Response, Reje
         [root, group, version, rest @ ..] if root == "apis" => (group.as_str(), version, rest),
         _ => return Err(Rejection::no_such_path()),
     };
+    if group == machines::GROUP {
+        return machines::handle(&cluster, version, rest, request).await;
+    }
     if rest.is_empty() {
         return discovery::kinds(&cluster, group, version);
     }

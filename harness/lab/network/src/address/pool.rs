@@ -17,7 +17,7 @@ pub(crate) enum PoolError {
     Outside(IpAddr, IpNet),
     #[error("the provided IP {0} is reserved for the network's own use")]
     Reserved(IpAddr),
-    #[error("range is full")]
+    #[error("subnet address pool exhausted")]
     Full,
 }
 
@@ -69,8 +69,13 @@ impl Pool {
         Err(PoolError::Full)
     }
 
-    /// This very address. An owner may ask again for what it has.
-    pub(crate) fn claim(&mut self, owner: &str, address: IpAddr) -> Result<(), PoolError> {
+    /// What `owner` has.
+    pub(crate) fn of(&self, owner: &str) -> Option<IpAddr> {
+        self.owners.iter().find(|(_, other)| *other == owner).map(|(address, _)| *address)
+    }
+
+    /// This very address. An owner may ask again for what it has; whether it had it not yet.
+    pub(crate) fn claim(&mut self, owner: &str, address: IpAddr) -> Result<bool, PoolError> {
         if !self.subnet.contains(&address) {
             return Err(PoolError::Outside(address, self.subnet));
         }
@@ -79,11 +84,17 @@ impl Pool {
         }
         match self.owners.get(&address) {
             Some(other) if other != owner => Err(PoolError::Taken),
-            _ => {
+            Some(_) => Ok(false),
+            None => {
                 self.owners.insert(address, owner.to_owned());
-                Ok(())
+                Ok(true)
             }
         }
+    }
+
+    /// Takes back one address, whoever has it.
+    pub(crate) fn free(&mut self, address: IpAddr) {
+        self.owners.remove(&address);
     }
 
     /// Takes back what `owner` has.
@@ -111,9 +122,10 @@ mod tests {
         assert_eq!(pool.allocate("a").unwrap(), ip("10.0.0.3"));
         assert_eq!(pool.allocate("b").unwrap(), ip("10.0.0.6"));
         assert_eq!(pool.allocate("c"), Err(PoolError::Full));
-        assert_eq!(pool.claim("c", ip("10.0.0.4")), Ok(()));
+        assert_eq!(pool.claim("c", ip("10.0.0.4")), Ok(true));
         assert_eq!(pool.claim("d", ip("10.0.0.4")), Err(PoolError::Taken));
-        assert_eq!(pool.claim("c", ip("10.0.0.4")), Ok(()));
+        assert_eq!(pool.claim("c", ip("10.0.0.4")), Ok(false));
+        assert_eq!((pool.of("c"), pool.of("d")), (Some(ip("10.0.0.4")), None));
         assert_eq!(pool.claim("d", ip("10.0.0.1")), Err(PoolError::Reserved(ip("10.0.0.1"))));
         assert!(matches!(pool.claim("d", ip("10.0.1.1")), Err(PoolError::Outside(..))));
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use udn_api::names;
 
 use super::cache::key_of;
+use super::standing::Standing;
 use super::{Controller, Key};
 use crate::error::Error;
 use crate::naming::nad_key;
@@ -147,6 +148,10 @@ impl Controller {
                 Some(_) => {
                     let state = self.state();
                     let known = state.pods.get(&key).ok_or(NotYet)?;
+                    // Two pods of a virtual machine have its addresses; one has its guest.
+                    if known.guest().is_some() && known.standing != Standing::Active {
+                        continue;
+                    }
                     let attachment = known.attachments.iter().find(|attachment| attachment.nad == nad);
                     attachment.map(crate::annotation::Attachment::ips).unwrap_or_default()
                 }

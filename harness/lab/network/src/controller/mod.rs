@@ -6,11 +6,18 @@
 //! * [`owners`]: UDN and CUDN to attachment definitions, conditions, finalizers
 //! * [`networks`]: attachment definitions to networks in OVN
 //! * [`pods`]: addresses, ports, annotations; [`plan`]: which attachments a pod gets
+//! * [`claims`]: IPAMClaims, which keep addresses; [`denied`]: why there are none
+//! * [`standing`]: which of a virtual machine's pods the network leads to; [`migration`]: the hand-over between them
+//! * [`faults`]: what nodes are told to do wrong
 //! * [`services`]: services to load balancers and flows; [`mirror`]: EndpointSlices with addresses on primary networks
 //! * [`nodes`]: annotations of nodes
 //! * [`status`]: conditions and events
 
 pub(crate) mod cache;
+pub(crate) mod claims;
+pub(crate) mod denied;
+pub(crate) mod faults;
+pub(crate) mod migration;
 pub(crate) mod mirror;
 pub(crate) mod networks;
 pub(crate) mod nodes;
@@ -19,6 +26,7 @@ pub(crate) mod plan;
 pub(crate) mod pods;
 pub(crate) mod queue;
 pub(crate) mod services;
+pub(crate) mod standing;
 pub(crate) mod state;
 pub(crate) mod status;
 
@@ -28,16 +36,18 @@ use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
-use udn_api::{ClusterUserDefinedNetwork, NetworkAttachmentDefinition, UserDefinedNetwork};
+use udn_api::{ClusterUserDefinedNetwork, IpamClaim, NetworkAttachmentDefinition, UserDefinedNetwork};
 
 use self::cache::{Cache, key_of};
 use self::queue::Queue;
 use self::state::State;
 use crate::error::Error;
 use crate::layout::{Layout, Node};
+use crate::naming::DEFAULT_NETWORK;
 use crate::network::Options;
+use crate::node::announce::Announcement;
 use crate::ovsdb;
 use crate::policy::change::Applied;
 use crate::service::exposure::Exposures;
@@ -45,6 +55,8 @@ use crate::topology::services::Groups;
 
 /// How many keys are worked on at once.
 const WORKERS: usize = 16;
+/// How many announcements a node may be behind.
+const ANNOUNCEMENTS: usize = 256;
 
 /// What is to be looked at again.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -59,6 +71,8 @@ pub(crate) enum Key {
     Network(String),
     /// `<namespace>/<name>` of a pod.
     Pod(String),
+    /// `<namespace>/<name>` of an IPAMClaim.
+    Claim(String),
     /// Name of a node.
     Node(String),
     /// All network policies.
@@ -91,6 +105,7 @@ pub(crate) struct Controller {
     pub(crate) cudns: Cache<ClusterUserDefinedNetwork>,
     pub(crate) definitions: Cache<NetworkAttachmentDefinition>,
     pub(crate) pods: Cache<Pod>,
+    pub(crate) claims: Cache<IpamClaim>,
     pub(crate) nodes: Cache<KubeNode>,
     pub(crate) policies: Cache<NetworkPolicy>,
     pub(crate) services: Cache<Service>,
@@ -105,6 +120,10 @@ pub(crate) struct Controller {
     pub(crate) rebuilding: tokio::sync::RwLock<()>,
     /// What OVN has of network policies; held while a transaction that changes it is under way.
     pub(crate) policies_applied: tokio::sync::Mutex<Applied>,
+    /// What nodes have to tell virtual machines that came to them.
+    pub(crate) announcements: broadcast::Sender<Arc<Announcement>>,
+    /// Held while a port is handed over from one pod of a virtual machine to another; taken after `rebuilding`.
+    pub(crate) handing_over: tokio::sync::Mutex<()>,
     /// A primary network is created in a namespace only if it has none: one at a time.
     pub(crate) creating: tokio::sync::Mutex<()>,
 }
@@ -134,6 +153,7 @@ impl Controller {
             cudns: Cache::default(),
             definitions: Cache::default(),
             pods: Cache::default(),
+            claims: Cache::default(),
             nodes: Cache::default(),
             policies: Cache::default(),
             services: Cache::default(),
@@ -144,6 +164,8 @@ impl Controller {
             exposures: watch::Sender::new(Arc::default()),
             rebuilding: tokio::sync::RwLock::new(()),
             policies_applied: tokio::sync::Mutex::new(policies_applied),
+            announcements: broadcast::Sender::new(ANNOUNCEMENTS),
+            handing_over: tokio::sync::Mutex::new(()),
             creating: tokio::sync::Mutex::new(()),
         }
     }
@@ -168,14 +190,16 @@ impl Controller {
         self.clone().watch(tasks, |it| &it.cudns, |it, cudn| it.queue.add(Key::Cudn(key_of(cudn))));
         self.clone().watch(tasks, |it| &it.definitions, |it, nad| it.queue.add(Key::Definition(key_of(nad))));
         self.clone().watch(tasks, |it| &it.pods, Self::pod_told);
-        self.clone().watch(tasks, |it| &it.nodes, |it, node| it.queue.add(Key::Node(key_of(node))));
+        self.clone().watch(tasks, |it| &it.claims, |it, claim| it.queue.add(Key::Claim(key_of(claim))));
+        self.clone().watch(tasks, |it| &it.nodes, Self::node_told);
         self.clone().watch(tasks, |it| &it.policies, |it, _| it.queue.add(Key::Policies));
         // What a former life left of them has to go even if there are none now.
         self.queue.add(Key::Policies);
         self.clone().watch(tasks, |it| &it.services, Self::service_told);
         self.clone().watch(tasks, |it| &it.slices, Self::slice_told);
+        let aside = Arc::new(tokio::sync::OnceCell::new());
         for _ in 0..WORKERS {
-            let controller = self.clone();
+            let (controller, aside) = (self.clone(), aside.clone());
             tasks.spawn(async move {
                 // Nothing is decided on half a picture.
                 tokio::join!(
@@ -184,10 +208,15 @@ impl Controller {
                     controller.cudns.synced(),
                     controller.definitions.synced(),
                     controller.pods.synced(),
+                    controller.claims.synced(),
+                    controller.nodes.synced(),
                     controller.policies.synced(),
                     controller.services.synced(),
                     controller.slices.synced(),
                 );
+                // Other networks do so when they are laid out.
+                let default = async || controller.put_known_addresses_aside(&mut controller.state(), DEFAULT_NETWORK);
+                aside.get_or_init(default).await;
                 let queue = controller.queue.clone();
                 queue.work(move |key| controller.clone().reconcile(key)).await;
             });
@@ -216,6 +245,7 @@ impl Controller {
             Key::Definition(key) => self.reconcile_definition(key).await,
             Key::Network(name) => self.reconcile_network(name).await,
             Key::Pod(key) => self.reconcile_pod(key).await,
+            Key::Claim(key) => self.reconcile_claim(key).await,
             Key::Node(name) => self.reconcile_node(name).await,
             Key::Policies => self.reconcile_policies().await,
             Key::Service(key) => self.reconcile_service(key).await,
@@ -241,6 +271,16 @@ impl Controller {
         if !self.policies.is_empty() {
             self.queue.add(Key::Policies);
         }
+    }
+
+    fn node_told(&self, node: &KubeNode) {
+        self.queue.add(Key::Node(key_of(node)));
+        // A fault may have kept their guests from being reached.
+        let waiting = |(key, pod): (&String, &state::PodState)| {
+            (pod.node == node.name_any() && pod.standing == standing::Standing::Waiting).then(|| key.clone())
+        };
+        let pods: Vec<String> = self.state().pods.iter().filter_map(waiting).collect();
+        pods.into_iter().for_each(|pod| self.queue.add(Key::Pod(pod)));
     }
 
     fn pod_told(&self, pod: &Pod) {

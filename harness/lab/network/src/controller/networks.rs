@@ -8,7 +8,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use udn_api::{NetworkAttachmentDefinition, names};
 
-use super::pods::add_port;
+use super::pods::{add_dhcp, add_port};
 use super::state::NetworkState;
 use super::{Controller, Key};
 use crate::definition;
@@ -121,6 +121,9 @@ impl Controller {
         }
         let failed = {
             let mut state = self.state();
+            if state.networks.get(&name).is_some_and(|network| !network.ready) {
+                self.put_known_addresses_aside(&mut state, &name);
+            }
             state.networks.get_mut(&name).map(|network| {
                 network.ready = true;
                 network.failed_nodes.clone()
@@ -139,12 +142,14 @@ impl Controller {
     /// Adds the ports that pods of the network have: pod, position among its attachments, and number of the inserted row.
     fn plug_again(&self, rows: &mut Transaction, layout: &Layout) -> Vec<(String, usize, usize)> {
         let mut moved = Vec::new();
+        let resolvers = self.resolvers();
         for (key, pod) in &self.state().pods {
             let namespace = key.split('/').next().unwrap_or_default();
             for (position, attachment) in pod.attachments.iter().enumerate() {
                 if attachment.network == layout.name() && pod.ports.get(position).is_some() {
                     moved.push((key.clone(), position, rows.inserted()));
                     add_port(rows, layout, namespace, pod, attachment);
+                    add_dhcp(rows, layout, attachment, &resolvers);
                 }
             }
         }

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use udn_api::names;
 
-use super::state::State;
+use super::denied::Denied;
+use super::state::{State, claim_owner};
 use crate::address::Mac;
-use crate::annotation::{self, Attachment, Role, Selection};
+use crate::annotation::{self, Attachment, ClaimRef, Role, Selection};
 use crate::definition::Topology;
 use crate::layout::{Layout, Node, POD_RANGES, SERVICE_RANGES};
 use crate::naming::{self, DEFAULT_NETWORK};
@@ -21,8 +22,14 @@ const HAIRPIN_MASQUERADE: [&str; 2] = ["169.254.0.5/32", "fd69::5/128"];
 pub(crate) enum Refusal {
     /// Something is not there yet.
     Wait(String),
-    /// What it asks for cannot be given.
-    Refuse(String),
+    /// What it asks for cannot be given, and for which claim.
+    Refuse(Denied, Option<ClaimRef>),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Refuse(message.into(), None)
+    }
 }
 
 /// A pod, as far as its attachments depend on it.
@@ -35,6 +42,20 @@ pub(crate) struct Asking<'a> {
     /// Whether its namespace has the primary-network label.
     pub(crate) labelled: bool,
     pub(crate) node: &'a Node,
+    /// The virtual machine that it runs.
+    pub(crate) vm: Option<&'a str>,
+    /// The claim that it names.
+    pub(crate) claim: Option<&'a Claim>,
+}
+
+/// A claim that a pod names.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Claim {
+    pub(crate) name: String,
+    /// Nothing where there is no such object.
+    pub(crate) uid: Option<String>,
+    /// What its status says.
+    pub(crate) addresses: Vec<IpNet>,
 }
 
 /// OVN-Kubernetes' words for a labelled namespace without network, or a network without label.
@@ -65,26 +86,44 @@ pub(crate) fn attachments(state: &mut State, pod: &Asking<'_>) -> Result<Vec<Att
         let port = naming::pod_port(&want.nad, pod.namespace, pod.name, attempt);
         match attachment(state, pod, want, port, attempt) {
             Ok(attachment) => made.push(attachment),
-            Err(reason) => {
+            Err(refusal) => {
                 release(state, pod.uid, &made);
-                return Err(Refusal::Refuse(reason));
+                return Err(refusal);
             }
         }
     }
     Ok(made)
 }
 
-/// Gives back what [`attachments`] gave.
+/// Gives back what [`attachments`] gave to a pod that is not in the state any more: a claim keeps its addresses as long as
+/// it is there, a virtual machine its MAC as long as any pod runs it.
 pub(crate) fn release(state: &mut State, uid: &str, attachments: &[Attachment]) {
     for attachment in attachments {
+        let runs = |vm: &str| {
+            let same = |it: &Attachment| it.network == attachment.network && it.guest.as_deref() == Some(vm);
+            state.pods.values().any(|pod| pod.attachments.iter().any(same))
+        };
+        let idle = attachment.guest.as_ref().filter(|vm| !runs(vm)).map(|vm| mac_owner(vm));
         if let Some(network) = state.networks.get_mut(&attachment.network) {
             network.release(&owner(uid, &attachment.port));
+            if let Some(idle) = idle {
+                network.release(&idle);
+            }
+        }
+        if let Some(claim) = &attachment.claim {
+            state.release_unused_claim(&claim.uid);
         }
     }
 }
 
-fn owner(uid: &str, port: &str) -> String {
+/// Who holds the addresses of a pod without claim.
+pub(crate) fn owner(uid: &str, port: &str) -> String {
     format!("{uid} {port}")
+}
+
+/// Who holds the MAC of a virtual machine: both pods of a live migration have it.
+fn mac_owner(vm: &str) -> String {
+    format!("vm {vm}")
 }
 
 fn wants(state: &State, pod: &Asking<'_>) -> Result<Vec<Want>, Refusal> {
@@ -92,7 +131,7 @@ fn wants(state: &State, pod: &Asking<'_>) -> Result<Vec<Want>, Refusal> {
         Some(network) if network.ready => Ok(()),
         _ => Err(Refusal::Wait(format!("network {network} is not ready yet"))),
     };
-    let primary_request = annotation::primary_request(pod.annotations).map_err(Refusal::Refuse)?.unwrap_or_default();
+    let primary_request = annotation::primary_request(pod.annotations)?.unwrap_or_default();
     let default = |role, request| Want {
         nad: DEFAULT_NETWORK.into(),
         network: DEFAULT_NETWORK.into(),
@@ -116,9 +155,7 @@ fn wants(state: &State, pod: &Asking<'_>) -> Result<Vec<Want>, Refusal> {
     } else {
         wants.push(default(Role::Primary, primary_request));
     }
-    for (position, request) in
-        annotation::selections(pod.annotations, pod.namespace).map_err(Refusal::Refuse)?.into_iter().enumerate()
-    {
+    for (position, request) in annotation::selections(pod.annotations, pod.namespace)?.into_iter().enumerate() {
         let nad = request.key();
         let missing = || {
             format!(
@@ -128,9 +165,7 @@ fn wants(state: &State, pod: &Asking<'_>) -> Result<Vec<Want>, Refusal> {
         };
         let definition = state.definitions.get(&nad).ok_or_else(|| Refusal::Wait(missing()))?;
         if definition.primary {
-            return Err(Refusal::Refuse(format!(
-                "network {nad} is a primary network and cannot be asked for by annotation"
-            )));
+            return Err(format!("network {nad} is a primary network and cannot be asked for by annotation").into());
         }
         ready(&definition.name)?;
         let interface =
@@ -146,11 +181,31 @@ fn attachment(
     want: &Want,
     port: String,
     attempt: usize,
-) -> Result<Attachment, String> {
-    let owner = owner(pod.uid, &port);
+) -> Result<Attachment, Refusal> {
     let network = state.networks.get_mut(&want.network).ok_or_else(|| format!("network {} is gone", want.network))?;
     let layout = network.layout.clone();
+    let primary_layer2 =
+        want.role == Role::Primary && !layout.is_default() && layout.definition.topology == Topology::Layer2;
+    let guest = pod.vm.filter(|_| primary_layer2).map(|vm| naming::nad_key(pod.namespace, vm));
+    // OVN-Kubernetes ignores claims where the network does not keep addresses.
+    let named = pod.claim.filter(|_| primary_layer2 && layout.definition.persistent);
+    let claim = match named {
+        None => None,
+        Some(Claim { name, uid: Some(uid), .. }) => {
+            Some(ClaimRef { key: naming::nad_key(pod.namespace, name), uid: uid.clone() })
+        }
+        Some(Claim { name, .. }) => {
+            return Err(Refusal::Wait(format!(
+                "error retrieving IPAMClaim for pod {}/{}: failed to get IPAMClaim \"{name}\": there is none",
+                pod.namespace, pod.name
+            )));
+        }
+    };
+    let owner = owner(pod.uid, &port);
+    let holder = claim.as_ref().map_or_else(|| owner.clone(), |claim| claim_owner(&claim.uid));
+    let refuse = |denied: Denied| Refusal::Refuse(denied, claim.clone());
     let subnets = layout.subnets(pod.node)?;
+    let mut fresh = Vec::new();
     let addresses = if subnets.is_empty() {
         // Without address management a request is taken as it is.
         want.request
@@ -161,24 +216,54 @@ fn attachment(
             })
             .collect::<Result<Vec<_>, _>>()?
     } else {
-        let mut requested = want.request.addresses()?;
-        if requested.is_empty() && attempt == 0 {
-            // What the pod was given in a former life of this controller it keeps.
-            let known = annotation::read_pod_networks(pod.annotations);
-            requested = known
-                .get(&want.nad)
-                .map(|entry| entry.ip_addresses.iter().map(IpNet::addr).collect())
-                .unwrap_or_default();
-            requested.retain(|address| subnets.iter().any(|subnet| subnet.contains(address)));
+        let requested = want.request.addresses().map_err(|reason| refuse(reason.into()))?;
+        if primary_layer2 {
+            families_match(&subnets, &requested).map_err(refuse)?;
         }
-        network.allocate(&owner, &subnets, &requested)?
+        let claimed = named.map(|claim| claim.addresses.iter().map(IpNet::addr).collect::<Vec<_>>());
+        if let Some(other) =
+            requested.iter().find(|it| claimed.as_ref().is_some_and(|of| !of.is_empty() && !of.contains(it)))
+        {
+            return Err(refuse(Denied::internal(format!(
+                "cannot allocate a static IP request with IPAM for pod \"{}/{}/{}\": the pod references an ipam claim with \
+                 IPs not containing the requested IP \"{other}\"",
+                want.nad, pod.namespace, pod.name
+            ))));
+        }
+        // What the pod was given in a former life of this controller it keeps.
+        let annotated = || {
+            let known = annotation::read_pod_networks(pod.annotations);
+            let entry = known.get(&want.nad).filter(|_| attempt == 0);
+            entry.map(|entry| entry.ip_addresses.iter().map(IpNet::addr).collect()).unwrap_or_default()
+        };
+        // The claim's status may not say yet what was decided a moment ago.
+        let held = claim.as_ref().map(|_| network.held(&holder, &subnets)).unwrap_or_default();
+        let known = [annotated(), claimed.unwrap_or_default(), held].into_iter().map(|mut addresses: Vec<IpAddr>| {
+            addresses.retain(|address| subnets.iter().any(|subnet| subnet.contains(address)));
+            addresses
+        });
+        let wanted =
+            std::iter::once(requested).chain(known).find(|addresses| !addresses.is_empty()).unwrap_or_default();
+        let given = network.allocate(&holder, &subnets, &wanted).map_err(|denied| {
+            let message = format!("{}/{}/{}: {}", want.nad, pod.namespace, pod.name, denied.message);
+            refuse(Denied { message, ..denied })
+        })?;
+        fresh = given.fresh;
+        given.addresses
     };
     let derived = Mac::of_first(addresses.iter().map(IpNet::addr)).unwrap_or_else(|| Mac::of(name_address(&owner)));
-    let mac = want.request.mac()?.unwrap_or(derived);
-    if let Err(reason) = network.claim_mac(&owner, mac) {
-        network.release(&owner);
-        return Err(reason);
-    }
+    let mac_holder = guest.as_ref().map_or_else(|| owner.clone(), |vm| mac_owner(vm));
+    let claimed = match want.request.mac() {
+        Ok(mac) => {
+            let mac = mac.unwrap_or(derived);
+            network.claim_mac(&mac_holder, mac).map(|()| mac)
+        }
+        Err(reason) => Err(reason.into()),
+    };
+    let mac = claimed.map_err(|denied| {
+        network.give_back(&fresh);
+        refuse(denied)
+    })?;
     let (mut gateways, routes) = routes(&layout, want.role, &addresses);
     if !want.request.default_route.is_empty() {
         gateways.clone_from(&want.request.default_route);
@@ -203,7 +288,34 @@ fn attachment(
         link_local_gateway,
         mtu: layout.definition.mtu,
         port,
+        guest,
+        claim,
     })
+}
+
+/// Whether a request has one address for each subnet, or none at all. The words are OVN-Kubernetes'.
+fn families_match(subnets: &[IpNet], requested: &[IpAddr]) -> Result<(), Denied> {
+    const MISMATCH: &str = "requested IPs family types must match network's IP family configuration";
+    if requested.is_empty() {
+        return Ok(());
+    }
+    if requested.len() != subnets.len() {
+        let (expected, got) = (subnets.len(), requested.len());
+        return Err(Denied::internal(format!("layer2 network expects {expected} IP(s), got {got}: {MISMATCH}")));
+    }
+    let has = |ipv6: bool| subnets.iter().any(|subnet| subnet.addr().is_ipv6() == ipv6);
+    let asks = |ipv6: bool| requested.iter().any(|address| address.is_ipv6() == ipv6);
+    if has(false) == asks(false) && has(true) == asks(true) {
+        return Ok(());
+    }
+    Err(Denied::internal(format!(
+        "layer2 network IP family mismatch: network supports IPv4={} IPv6={}, but requested types IPv4={} IPv6={}: \
+         {MISMATCH}",
+        has(false),
+        has(true),
+        asks(false),
+        asks(true)
+    )))
 }
 
 /// An address that only serves to derive a MAC from, for ports that have none.
@@ -246,118 +358,4 @@ fn routes(layout: &Layout, role: Role, addresses: &[IpNet]) -> (Vec<IpAddr>, Vec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controller::state::NetworkState;
-    use crate::definition;
-    use crate::layout::tests::{LAYER2, LAYER3, nodes};
-
-    fn state(configs: &[(&str, &str)]) -> State {
-        let mut state = State::default();
-        let mut default = NetworkState::new(Layout::default_network(nodes()));
-        default.ready = true;
-        state.networks.insert(DEFAULT_NETWORK.into(), default);
-        for (id, (key, config)) in (1..).zip(configs) {
-            let definition = definition::parse(key, config).unwrap().unwrap();
-            let layout = Layout { definition: definition.clone().into(), id, nodes: nodes() };
-            let mut network = NetworkState::new(layout);
-            network.ready = true;
-            state.networks.insert(definition.name.clone(), network);
-            state.definitions.insert((*key).into(), definition);
-        }
-        state
-    }
-
-    fn ask(
-        state: &mut State,
-        name: &str,
-        labelled: bool,
-        annotations: &[(&str, &str)],
-    ) -> Result<Vec<Attachment>, Refusal> {
-        let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let nodes = nodes();
-        attachments(
-            state,
-            &Asking { namespace: "blue", name, uid: name, annotations: &annotations, labelled, node: &nodes[1] },
-        )
-    }
-
-    fn destinations(attachment: &Attachment) -> Vec<String> {
-        attachment.routes.iter().map(|(net, _)| net.to_string()).collect()
-    }
-
-    #[test]
-    fn a_primary_layer3_pod_has_what_was_measured() {
-        let mut state = state(&[("blue/blue-network", LAYER3)]);
-        let made = ask(&mut state, "p", true, &[]).unwrap();
-        assert_eq!((made[0].role, made[1].role), (Role::InfrastructureLocked, Role::Primary));
-        assert_eq!(destinations(&made[0]), ["10.244.0.0/16", "100.64.0.0/16", "fd00:10:244::/48", "fd98::/64"]);
-        assert_eq!(
-            destinations(&made[1]),
-            ["103.103.0.0/16", "10.96.0.0/16", "100.65.0.0/16", "2014:100:200::/60", "fd00:10:96::/112", "fd99::/64"]
-        );
-        assert_eq!(made[1].addresses[0].to_string(), "103.103.1.3/24");
-        assert_eq!(made[1].gateways[0].to_string(), "103.103.1.1");
-        assert!(made[0].gateways.is_empty());
-        assert_eq!((made[0].interface.as_str(), made[1].interface.as_str()), ("eth0", "ovn-udn1"));
-    }
-
-    #[test]
-    fn layer2_has_two_routes_per_family() {
-        let mut state = state(&[("blue/blue-network", LAYER2)]);
-        let made = ask(&mut state, "p", true, &[]).unwrap();
-        assert_eq!(destinations(&made[1]), ["10.96.0.0/16", "100.65.0.0/16", "fd00:10:96::/112", "fd99::/64"]);
-        assert_eq!(made[1].link_local_gateway.unwrap().to_string(), "fe80::858:acff:fe10:2");
-    }
-
-    #[test]
-    fn label_and_network_decide_together() {
-        let mut empty = state(&[]);
-        assert!(
-            matches!(ask(&mut empty, "p", true, &[]), Err(Refusal::Wait(reason)) if reason.contains("invalid primary network state"))
-        );
-        let mut with_network = state(&[("blue/blue-network", LAYER3)]);
-        let made = ask(&mut with_network, "p", false, &[]).unwrap();
-        assert_eq!((made.len(), made[0].role), (1, Role::Primary));
-        assert_eq!(made[0].gateways.len(), 2);
-    }
-
-    #[test]
-    fn static_requests_and_duplicates() {
-        let mut state = state(&[("blue/blue-network", LAYER2)]);
-        let request = r#"[{"name":"default","namespace":"ovn-kubernetes","mac":"02:03:04:05:06:07","ips":["172.16.0.9/16","2014:100:200::9/60"]}]"#;
-        let made = ask(&mut state, "one", true, &[(names::DEFAULT_NETWORK, request)]).unwrap();
-        assert_eq!(made[1].addresses[0].to_string(), "172.16.0.9/16");
-        assert_eq!(made[1].mac.to_string(), "02:03:04:05:06:07");
-        let refused = ask(&mut state, "two", true, &[(names::DEFAULT_NETWORK, request)]);
-        assert!(matches!(refused, Err(Refusal::Refuse(reason)) if reason.contains("provided IP is already allocated")));
-        let only_mac = r#"[{"name":"default","namespace":"ovn-kubernetes","mac":"02:03:04:05:06:07"}]"#;
-        let refused = ask(&mut state, "two", true, &[(names::DEFAULT_NETWORK, only_mac)]);
-        assert!(matches!(refused, Err(Refusal::Refuse(reason)) if reason.contains("MAC address already in use")));
-        release(&mut state, "one", &made);
-        assert!(ask(&mut state, "two", true, &[(names::DEFAULT_NETWORK, request)]).is_ok());
-    }
-
-    #[test]
-    fn secondary_attachments_count_up_and_have_no_gateway() {
-        let secondary =
-            LAYER2.replace("primary", "secondary").replace(r#","defaultGatewayIPs":"172.16.0.2,2014:100:200::2""#, "");
-        let mut state = state(&[("blue/blue-network", &secondary)]);
-        let made = ask(&mut state, "p", false, &[(names::NETWORKS, "blue-network,blue-network")]).unwrap();
-        assert_eq!((made[1].interface.as_str(), made[2].interface.as_str()), ("net1", "net2"));
-        assert_ne!(made[1].addresses, made[2].addresses);
-        assert_ne!(made[1].port, made[2].port);
-        assert!(made[1].gateways.is_empty() && made[1].routes.is_empty());
-        assert!(matches!(ask(&mut state, "q", false, &[(names::NETWORKS, "missing")]), Err(Refusal::Wait(_))));
-    }
-
-    #[test]
-    fn addresses_survive_a_restart_of_the_controller() {
-        let mut before = state(&[("blue/blue-network", LAYER2)]);
-        ask(&mut before, "other", true, &[]).unwrap();
-        let made = ask(&mut before, "p", true, &[]).unwrap();
-        let mut after = state(&[("blue/blue-network", LAYER2)]);
-        let again = ask(&mut after, "p", true, &[(names::POD_NETWORKS, &annotation::pod_networks(&made))]).unwrap();
-        assert_eq!(made, again);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! Pods: addresses, ports in OVN, annotations. The node side waits for what is decided here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -9,18 +10,41 @@ use serde_json::json;
 use udn_api::names;
 
 use super::Controller;
+use super::claims::claimed;
 use super::plan::{self, Asking, Refusal};
+use super::standing::{Standing, vm_of};
 use super::state::PodState;
 use crate::annotation::{self, Attachment, Role};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::naming::DEFAULT_NETWORK;
+use crate::naming::{self, DEFAULT_NETWORK};
 use crate::ovsdb::Transaction;
 use crate::policy::Upcoming;
-use crate::topology::{isolation, ports};
+use crate::topology::{dhcp, isolation, ports};
+
+/// The cluster's DNS service.
+const DNS_SERVICE: &str = "kube-system/kube-dns";
 
 impl Controller {
     pub(crate) async fn reconcile_pod(&self, key: &str) -> Result<(), Error> {
+        let known = self.state().pods.get(key).and_then(|known| known.guest().map(str::to_owned));
+        let told = self.pods.get(key).and_then(|pod| {
+            let (namespace, vm) = (pod.namespace().unwrap_or_default(), vm_of(&pod)?);
+            Some(naming::nad_key(&namespace, &vm))
+        });
+        let vm = told.or(known);
+        // What a pod needs comes after what its virtual machine waits for.
+        if let Some(vm) = &vm {
+            self.hand_over(vm).await?;
+        }
+        self.attend_to_pod(key).await?;
+        match &vm {
+            Some(vm) => self.hand_over(vm).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn attend_to_pod(&self, key: &str) -> Result<(), Error> {
         let pod = self.pods.get(key).filter(|pod| takes_part(pod));
         let uid = pod.as_ref().and_then(|pod| pod.uid());
         let known = self.state().pods.get(key).cloned();
@@ -44,11 +68,14 @@ impl Controller {
                 self.wait(key, reason);
                 Ok(())
             }
-            Err(Refusal::Refuse(reason)) => {
-                if self.wait(key, reason.clone()) {
-                    self.warn(pod.as_ref(), "ErrorAllocatingPod", &reason).await;
+            Err(Refusal::Refuse(denied, claim)) => {
+                if self.wait(key, denied.message.clone()) {
+                    self.warn(pod.as_ref(), "ErrorAllocatingPod", &denied.message).await;
                 }
-                Ok(())
+                match claim {
+                    Some(claim) => self.tell_claim(&claim, &pod.name_any(), Err(&denied)).await,
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -73,12 +100,31 @@ impl Controller {
             .get(&namespace)
             .ok_or_else(|| Refusal::Wait(format!("namespace {namespace} is not known yet")))?;
         let labelled = known.labels().contains_key(names::PRIMARY_NETWORK_LABEL);
-        let asking =
-            Asking { namespace: &namespace, name: &name, uid: &uid, annotations: pod.annotations(), labelled, node };
+        let (vm, claim) = (vm_of(pod), self.claim_of(pod));
+        let asking = Asking {
+            namespace: &namespace,
+            name: &name,
+            uid: &uid,
+            annotations: pod.annotations(),
+            labelled,
+            node,
+            vm: vm.as_deref(),
+            claim: claim.as_ref(),
+        };
         let mut state = self.state();
         let attachments = plan::attachments(&mut state, &asking)?;
-        let decided =
-            PodState { uid, pod: pod.clone(), node: node_name, attachments, ports: Vec::new(), open_ports: None };
+        let standing = vm.map(|vm| self.standing_of(&state, pod, &naming::nad_key(&namespace, &vm)));
+        state.decisions += 1;
+        let decided = PodState {
+            uid,
+            pod: pod.clone(),
+            node: node_name,
+            attachments,
+            ports: Vec::new(),
+            open_ports: None,
+            standing: standing.unwrap_or_default(),
+            decision: state.decisions,
+        };
         state.pods.insert(key.to_owned(), decided.clone());
         Ok(decided)
     }
@@ -88,11 +134,18 @@ impl Controller {
         let _guard = self.rebuilding.read().await;
         let (transaction, ports) = self.port_transaction(key, &decided);
         let purpose = format!("attaching pod {key}");
-        let (made, annotated) = tokio::join!(
+        let claim = async {
+            match claimed(&decided.attachments) {
+                Some((claim, addresses)) => self.tell_claim(claim, &pod.name_any(), Ok(addresses)).await,
+                None => Ok(()),
+            }
+        };
+        let (made, annotated, claimed) = tokio::join!(
             self.commit_with_policies(&purpose, transaction, Upcoming::Adds { pod: key, ports }),
-            self.annotate(pod, &decided.attachments)
+            self.annotate(pod, &decided.attachments),
+            claim
         );
-        if let Err(error) = made.and(annotated) {
+        if let Err(error) = made.and(annotated).and(claimed) {
             if let Some(known) = self.state().pods.get_mut(key) {
                 known.ports.clear();
             }
@@ -116,13 +169,27 @@ impl Controller {
         let namespace = key.split('/').next().unwrap_or_default();
         let mut transaction = Transaction::default();
         let mut count = 0;
+        let resolvers = self.resolvers();
         let state = self.state();
         for attachment in &decided.attachments {
             let Some(network) = state.networks.get(&attachment.network) else { continue };
             add_port(&mut transaction, &network.layout, namespace, decided, attachment);
             count += 1;
         }
+        // After all ports: their rows are the transaction's first.
+        for attachment in &decided.attachments {
+            if let Some(network) = state.networks.get(&attachment.network) {
+                add_dhcp(&mut transaction, &network.layout, attachment, &resolvers);
+            }
+        }
         (transaction, count)
+    }
+
+    /// The addresses of the cluster's DNS service.
+    pub(crate) fn resolvers(&self) -> Vec<IpAddr> {
+        let service = self.services.get(DNS_SERVICE);
+        let addresses = service.as_ref().and_then(|service| service.spec.as_ref()?.cluster_ips.as_ref());
+        addresses.into_iter().flatten().filter_map(|address| address.parse().ok()).collect()
     }
 
     async fn annotate(&self, pod: &Pod, attachments: &[Attachment]) -> Result<(), Error> {
@@ -151,6 +218,11 @@ impl Controller {
                 }));
                 self.northbound.commit(&format!("removing the stale port {}", attachment.port), transaction).await?;
             }
+            if attachment.guest.is_some() {
+                let mut transaction = Transaction::default();
+                dhcp::silence(&mut transaction, &attachment.port);
+                self.northbound.commit(&format!("removing DHCP options of {}", attachment.port), transaction).await?;
+            }
         }
         Ok(())
     }
@@ -168,7 +240,12 @@ impl Controller {
             let state = self.state();
             for (attachment, uuid) in known.attachments.iter().zip(&known.ports) {
                 if let Some(network) = state.networks.get(&attachment.network) {
-                    ports::remove(&mut transaction, &network.layout, &known.node, uuid, &attachment.ips());
+                    // What leads to the virtual machine may be another pod's by now.
+                    let ips = if leads_here(&known, attachment) { attachment.ips() } else { Vec::new() };
+                    ports::remove(&mut transaction, &network.layout, &known.node, uuid, &ips);
+                }
+                if attachment.guest.is_some() {
+                    dhcp::silence(&mut transaction, &attachment.port);
                 }
             }
         }
@@ -234,8 +311,27 @@ pub(crate) fn add_port(
         mac: attachment.mac,
         addresses: &attachment.ips(),
         locked: attachment.role == Role::InfrastructureLocked,
+        plugged: leads_here(pod, attachment),
     };
     ports::add(transaction, layout, &port);
+}
+
+/// Makes OVN answer the guest behind an attachment, if there is one.
+pub(crate) fn add_dhcp(transaction: &mut Transaction, layout: &Layout, attachment: &Attachment, resolvers: &[IpAddr]) {
+    let Some(vm) = &attachment.guest else { return };
+    let guest = dhcp::Guest {
+        port: &attachment.port,
+        vm,
+        addresses: &attachment.addresses,
+        gateways: &attachment.gateways,
+        resolvers,
+    };
+    dhcp::answer(transaction, layout, &guest);
+}
+
+/// Whether an attachment's addresses are reached by this pod's port.
+pub(crate) fn leads_here(pod: &PodState, attachment: &Attachment) -> bool {
+    attachment.guest.is_none() || pod.standing == Standing::Active
 }
 
 /// Whether a pod needs the network now: it has a node, its own network namespace, and has not ended.

@@ -1,13 +1,16 @@
 //! What the network knows: networks with their pools, pods with their attachments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::denied::{Cause, Denied};
+use super::standing::Standing;
 use crate::address::Mac;
-use crate::address::pool::Pool;
+use crate::address::pool::{Pool, PoolError};
 use crate::annotation::Attachment;
 use crate::definition::Definition;
 use crate::layout::Layout;
@@ -30,6 +33,10 @@ pub(crate) struct State {
     pub(crate) services: BTreeMap<String, ServiceState>,
     /// How many networks were made so far.
     pub(crate) incarnations: u64,
+    /// UIDs of the claims (`<namespace>/<name>`) that there are and that may hold addresses.
+    pub(crate) claims: BTreeMap<String, String>,
+    /// How many pods were decided about so far.
+    pub(crate) decisions: u64,
 }
 
 /// What OVN and br-ex have of a service.
@@ -74,9 +81,38 @@ pub(crate) struct PodState {
     pub(crate) ports: Vec<String>,
     /// The open-default-ports annotation that is in force, and its rules.
     pub(crate) open_ports: Option<(String, Vec<String>)>,
+    /// Whether its port is the one by which its virtual machine is reached.
+    pub(crate) standing: Standing,
+    /// Which of all decisions this one was: tells pods apart that were created within one second.
+    pub(crate) decision: u64,
+}
+
+impl PodState {
+    /// The virtual machine (`<namespace>/<name>`) whose guest has the pod's primary addresses.
+    pub(crate) fn guest(&self) -> Option<&str> {
+        self.attachments.iter().find_map(|attachment| attachment.guest.as_deref())
+    }
+}
+
+/// Addresses that somebody was given.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Given {
+    pub(crate) addresses: Vec<IpNet>,
+    /// Those that the owner did not have before.
+    pub(crate) fresh: Vec<IpAddr>,
 }
 
 impl State {
+    /// Takes back what a claim holds, if it is gone and no pod has its addresses any more.
+    pub(crate) fn release_unused_claim(&mut self, uid: &str) {
+        let there = self.claims.values().any(|known| known == uid);
+        let held = |pod: &PodState| pod.attachments.iter().filter_map(|it| it.claim.as_ref()).any(|it| it.uid == uid);
+        if !there && !self.pods.values().any(held) {
+            let owner = claim_owner(uid);
+            self.networks.values_mut().for_each(|network| network.release(&owner));
+        }
+    }
+
     /// The preferred number, or else the smallest, that no network has; 0 is the default network's.
     pub(crate) fn free_id(&self, preferred: Option<u32>) -> u32 {
         let taken: BTreeSet<u32> = self.networks.values().map(|network| network.layout.id).collect();
@@ -145,50 +181,85 @@ impl NetworkState {
     }
 
     /// Gives `owner` an address of each of `subnets`: the requested, else the next free. All or nothing.
-    pub(crate) fn allocate(
-        &mut self,
-        owner: &str,
-        subnets: &[IpNet],
-        requested: &[std::net::IpAddr],
-    ) -> Result<Vec<IpNet>, String> {
-        let mut given = Vec::new();
-        let mut give = || -> Result<(), String> {
+    pub(crate) fn allocate(&mut self, owner: &str, subnets: &[IpNet], requested: &[IpAddr]) -> Result<Given, Denied> {
+        let mut given = Given::default();
+        let mut give = || -> Result<(), Denied> {
             for address in requested {
                 if !subnets.iter().any(|subnet| subnet.contains(address)) {
                     let subnets = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                    return Err(format!("requested IP {address} is not in the network's subnets {subnets}"));
+                    return Err(Denied::internal(format!(
+                        "requested IP {address} is not in the network's subnets {subnets}"
+                    )));
                 }
             }
             for subnet in subnets {
                 let pool = self.pool(*subnet);
                 let wanted = requested.iter().find(|address| subnet.contains(*address));
-                let address = match wanted {
-                    Some(address) => pool.claim(owner, *address).map(|()| *address),
-                    None => pool.allocate(owner),
-                };
-                let address = address.map_err(|error| match wanted {
-                    Some(address) => format!("failed to allocate requested IP {address}: {error}"),
-                    None => format!("failed to allocate an IP of {}: {error}", pool.subnet()),
+                let (address, fresh) = match wanted {
+                    Some(address) => pool.claim(owner, *address).map(|fresh| (*address, fresh)),
+                    None => pool.allocate(owner).map(|address| (address, true)),
+                }
+                .map_err(|error| {
+                    let cause = match &error {
+                        PoolError::Taken | PoolError::Reserved(_) => Cause::AddressConflict,
+                        PoolError::Full => Cause::Exhausted,
+                        PoolError::Outside(..) => Cause::Internal,
+                    };
+                    let message = match wanted {
+                        Some(address) => format!("failed to ensure requested or annotated IP {address}: {error}"),
+                        None => format!("failed to assign an address of {}: {error}", pool.subnet()),
+                    };
+                    Denied { cause, message }
                 })?;
-                given.extend(IpNet::new(address, subnet.prefix_len()).ok());
+                given.addresses.extend(IpNet::new(address, subnet.prefix_len()).ok());
+                given.fresh.extend(fresh.then_some(address));
             }
             Ok(())
         };
         match give() {
             Ok(()) => Ok(given),
-            Err(reason) => {
-                self.pools.values_mut().for_each(|pool| pool.release(owner));
-                Err(reason)
+            Err(denied) => {
+                self.give_back(&given.fresh);
+                Err(denied)
+            }
+        }
+    }
+
+    /// Takes back these addresses.
+    pub(crate) fn give_back(&mut self, addresses: &[IpAddr]) {
+        for pool in self.pools.values_mut() {
+            let subnet = pool.subnet();
+            addresses.iter().filter(|address| subnet.contains(*address)).for_each(|address| pool.free(*address));
+        }
+    }
+
+    /// What `owner` has of `subnets`.
+    pub(crate) fn held(&mut self, owner: &str, subnets: &[IpNet]) -> Vec<IpAddr> {
+        subnets.iter().filter_map(|subnet| self.pool(*subnet).of(owner)).collect()
+    }
+
+    /// Puts addresses of a former life of this controller aside for `owner`, before anybody asks for new ones.
+    pub(crate) fn put_aside(&mut self, owner: &str, addresses: &[IpAddr]) {
+        let layout = &self.layout;
+        let mut subnets: Vec<IpNet> =
+            layout.nodes.iter().flat_map(|node| layout.subnets(node).unwrap_or_default()).collect();
+        subnets.sort_unstable();
+        subnets.dedup();
+        for address in addresses {
+            let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(address)) else { continue };
+            if let Err(error) = self.pool(*subnet).claim(owner, *address) {
+                tracing::warn!(network = self.layout.name(), %address, owner, %error, "an address is held twice");
             }
         }
     }
 
     /// Gives `owner` this MAC.
-    pub(crate) fn claim_mac(&mut self, owner: &str, mac: Mac) -> Result<(), String> {
+    pub(crate) fn claim_mac(&mut self, owner: &str, mac: Mac) -> Result<(), Denied> {
         match self.macs.get(&mac) {
-            Some(other) if other != owner => {
-                Err(format!("failed to reserve MAC address {mac}: MAC address already in use"))
-            }
+            Some(other) if other != owner => Err(Denied {
+                cause: Cause::MacConflict,
+                message: format!("failed to reserve MAC address {mac}: MAC address already in use"),
+            }),
             _ => {
                 self.macs.insert(mac, owner.to_owned());
                 Ok(())
@@ -203,6 +274,11 @@ impl NetworkState {
     }
 }
 
+/// Who holds the addresses of a claim.
+pub(crate) fn claim_owner(uid: &str) -> String {
+    format!("claim {uid}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +288,7 @@ mod tests {
     fn gateways_and_management_ports_are_never_given() {
         let mut network = NetworkState::new(layout(LAYER2, 1));
         let subnets = network.layout.subnets(&network.layout.nodes[0].clone()).unwrap();
-        let given = network.allocate("a", &subnets, &[]).unwrap();
+        let given = network.allocate("a", &subnets, &[]).unwrap().addresses;
         assert_eq!(given.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.16.0.3/16", "2014:100:200::3/60"]);
         assert!(network.allocate("b", &subnets, &["172.16.0.1".parse().unwrap()]).is_err());
     }
@@ -224,13 +300,16 @@ mod tests {
         let wanted = ["172.16.0.9".parse().unwrap(), "2014:100:200::9".parse().unwrap()];
         network.allocate("a", &subnets, &wanted).unwrap();
         let half = [wanted[1], "172.16.0.8".parse().unwrap()];
-        assert!(network.allocate("b", &subnets, &half).unwrap_err().contains("provided IP is already allocated"));
+        let denied = network.allocate("b", &subnets, &half).unwrap_err();
+        assert_eq!(denied.cause, Cause::AddressConflict);
+        assert!(denied.message.contains("provided IP is already allocated"));
         assert!(
             network.allocate("c", &subnets, &["172.16.0.8".parse().unwrap()]).is_ok(),
             "the refused pod kept an address"
         );
         network.claim_mac("a", Mac([2, 0, 0, 0, 0, 1])).unwrap();
-        assert!(network.claim_mac("b", Mac([2, 0, 0, 0, 0, 1])).unwrap_err().contains("MAC address already in use"));
+        let denied = network.claim_mac("b", Mac([2, 0, 0, 0, 0, 1])).unwrap_err();
+        assert!(denied.cause == Cause::MacConflict && denied.message.contains("MAC address already in use"));
         network.release("a");
         assert!(network.allocate("b", &subnets, &wanted).is_ok());
         assert!(network.claim_mac("b", Mac([2, 0, 0, 0, 0, 1])).is_ok());

@@ -41,6 +41,15 @@ impl Wanted {
         }
     }
 
+    pub(crate) fn ips_allocated() -> Self {
+        let message = "IP addresses successfully allocated".into();
+        Self { kind: names::IPS_ALLOCATED, holds: true, reason: "SuccessfulAllocation", message }
+    }
+
+    pub(crate) fn ips_not_allocated(reason: &'static str, message: String) -> Self {
+        Self { kind: names::IPS_ALLOCATED, holds: false, reason, message }
+    }
+
     pub(crate) fn not_allocated(node: &str) -> Self {
         Self {
             kind: names::NETWORK_ALLOCATION_SUCCEEDED,

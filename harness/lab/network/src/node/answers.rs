@@ -21,13 +21,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The discard port: what is sent there only makes the kernel ask for the gateway's link-layer address.
 const DISCARD: u16 = 9;
 
-/// Waits until every gateway of the pod's default routes has answered address resolution.
+/// Waits until every gateway of the pod's default routes has answered address resolution. Guests have theirs themselves.
 ///
 /// # Errors
 /// The gateways that did not, in time: the port's flows are there as ovn-controller says, and yet nothing comes of it.
 pub(crate) async fn wait(netns: &Netns, attachments: &[Attachment]) -> Result<(), Error> {
     let mut missing: BTreeSet<IpAddr> =
-        attachments.iter().flat_map(|attachment| attachment.gateways.iter().copied()).collect();
+        attachments.iter().filter(|it| it.guest.is_none()).flat_map(|it| it.gateways.iter().copied()).collect();
     let links = Links::open(netns)?;
     let (begun, mut asked) = (Instant::now(), None::<Instant>);
     loop {

@@ -9,18 +9,21 @@ use udn_lab_sys::pod::Sandbox;
 use super::NodeSide;
 use super::answers;
 use super::links::{Links, everything};
+use super::management;
 use super::sync::Sync;
 use super::vswitch::BridgePort;
 use crate::annotation::Attachment;
 use crate::error::Error;
 use crate::naming;
 
-/// Gives the sandbox its interfaces; returns when packets flow on all nodes.
+/// Gives the sandbox its interfaces; returns when packets flow on all nodes. `speaker` is the node's own port on the network
+/// of the virtual machine that the pod runs.
 pub(crate) async fn attach(
     node: &NodeSide,
     sync: &Sync,
     sandbox: &Sandbox,
     attachments: &[Attachment],
+    speaker: Option<&management::Port>,
 ) -> Result<(), Error> {
     let started = Instant::now();
     let names: Vec<String> =
@@ -51,6 +54,9 @@ pub(crate) async fn attach(
         node.vswitch.add(&purpose, &ports).await?;
         let added = started.elapsed();
         node.vswitch.installed(&names).await?;
+        if let Some(speaker) = speaker {
+            management::ensure(node, speaker).await?;
+        }
         let installed = started.elapsed();
         // The pod's own node has its flows; others learn of the port's place a moment later.
         sync.all_chassis().await?;
@@ -94,6 +100,17 @@ async fn configure(netns: &Netns, attachments: &[Attachment]) -> Result<(), Erro
             reason: error.to_string(),
         })?;
         let index = links.index(name).await?;
+        if attachment.guest.is_some() {
+            // The guest has them; here the kernel would answer for it.
+            let path = format!("ipv6/conf/{name}/disable_ipv6");
+            netns.write_sysctl(&path, "1").map_err(|error| Error::Link {
+                action: format!("set net/{path} to 1"),
+                netns: netns.name().into(),
+                reason: error.to_string(),
+            })?;
+            links.set_up(index).await?;
+            continue;
+        }
         links.set_up(index).await?;
         for address in &attachment.addresses {
             links.add_address(index, *address).await?;

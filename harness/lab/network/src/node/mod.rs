@@ -5,13 +5,17 @@
 //! * [`links`]: interfaces, addresses and routes by netlink
 //! * [`setup`]: the management port and routes of a node
 //! * [`attach`]: a pod's interfaces
+//! * [`management`]: the node's own ports on networks with virtual machines; [`announce`]: what it tells them, by [`raw`] frames
 //! * [`answers`]: whether they are connected
 //! * [`sync`]: waiting until all chassis have what the northbound database says
 
+pub(crate) mod announce;
 pub(crate) mod answers;
 pub(crate) mod attach;
 pub(crate) mod flows;
 pub(crate) mod links;
+pub(crate) mod management;
+pub(crate) mod raw;
 pub(crate) mod setup;
 pub(crate) mod sync;
 pub(crate) mod vswitch;
@@ -27,4 +31,6 @@ pub(crate) struct NodeSide {
     pub(crate) site: NodeSite,
     pub(crate) vswitch: Vswitch,
     pub(crate) links: Links,
+    /// Held while a management port is made.
+    pub(crate) making_ports: std::sync::Arc<tokio::sync::Mutex<()>>,
 }

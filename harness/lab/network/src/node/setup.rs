@@ -14,7 +14,7 @@ use crate::service::NODE_PORTS;
 use crate::topology::switches::management_addresses;
 
 /// The host's port on the default network.
-const MANAGEMENT_PORT: &str = "ovn-k8s-mp0";
+pub(super) const MANAGEMENT_PORT: &str = "ovn-k8s-mp0";
 /// What fits through the underlay.
 const PAIR_MTU: u32 = 1500;
 /// Routing table of connections from the host to node ports of its own address.

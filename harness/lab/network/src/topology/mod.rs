@@ -4,8 +4,9 @@
 //! * [`gateways`]: what leads outside: join switch, gateway routers, external switches
 //! * [`isolation`]: what keeps the default-network address of a pod with another primary network closed
 //! * [`services`]: groups of load balancers, variables of templates
-//! * [`ports`]: what pods are plugged into
+//! * [`ports`]: what pods are plugged into; [`dhcp`]: what virtual machines are answered
 
+pub(crate) mod dhcp;
 pub(crate) mod gateways;
 pub(crate) mod isolation;
 pub(crate) mod ports;
@@ -33,7 +34,7 @@ pub(crate) fn create(layout: &Layout, groups: Option<&Groups>) -> Result<Transac
 /// Removes whatever OVN has of a network, pods' ports included.
 pub(crate) fn delete(network: &str) -> Transaction {
     let mut transaction = Transaction::default();
-    for table in ["Logical_Switch", "Logical_Router", "Address_Set", "Port_Group"] {
+    for table in ["Logical_Switch", "Logical_Router", "Address_Set", "Port_Group", "DHCP_Options"] {
         transaction.delete_where(table, "external_ids", "includes", map([("k8s.ovn.org/network", network)]));
     }
     transaction

@@ -64,6 +64,9 @@ fn layer2(transaction: &mut Transaction, layout: &Layout, groups: &Value) -> Rou
         ports.push(between(transaction, layout, &mut router, &switch, &subnets));
         for node in layout.nodes.iter() {
             acls.extend(own_node_closed(transaction, layout, node, Some(node)));
+            if layout.has_management_ports() {
+                ports.push(speaker(transaction, layout, node));
+            }
         }
     }
     transaction.insert(
@@ -104,7 +107,26 @@ fn between(
     let networks: Vec<IpNet> =
         subnets.iter().filter_map(|subnet| IpNet::new(layout.gateway(*subnet)?, subnet.prefix_len()).ok()).collect();
     let to_switch = if layout.definition.topology == Topology::Layer2 { "trtos" } else { "rtos" };
-    connect(transaction, router, &format!("{to_switch}-{switch}"), &format!("stor-{switch}"), &networks, None)
+    let (router_port, switch_port) = (format!("{to_switch}-{switch}"), format!("stor-{switch}"));
+    let advertisements = map(advertised(layout));
+    connect_advertised(transaction, router, &router_port, &switch_port, &networks, None, advertisements)
+}
+
+/// What routers of Layer2 networks tell guests of virtual machines, as OVN-Kubernetes says it: addresses come by DHCPv6, every
+/// 5 to 15 minutes, and not to be preferred to what pods have as static gateway.
+fn advertised(layout: &Layout) -> Vec<(&'static str, String)> {
+    if layout.definition.topology != Topology::Layer2 || !layout.has_gateways() || !layout.has_family(true) {
+        return Vec::new();
+    }
+    let constant = [
+        ("address_mode", "dhcpv6_stateful"),
+        ("send_periodic", "true"),
+        ("max_interval", "900"),
+        ("min_interval", "300"),
+        ("router_preference", "LOW"),
+    ];
+    let mtu = ("mtu", layout.definition.mtu.to_string());
+    constant.into_iter().map(|(key, value)| (key, value.to_owned())).chain([mtu]).collect()
 }
 
 /// Connects a router to a switch by a pair of ports; returns the switch's. `mac`: not derived from the address.
@@ -116,11 +138,28 @@ pub(super) fn connect(
     networks: &[IpNet],
     mac: Option<Mac>,
 ) -> Value {
+    let silent = map::<&str, &str>([]);
+    connect_advertised(transaction, router, router_port, switch_port, networks, mac, silent)
+}
+
+/// … with router advertisements of this configuration.
+fn connect_advertised(
+    transaction: &mut Transaction,
+    router: &mut Router,
+    router_port: &str,
+    switch_port: &str,
+    networks: &[IpNet],
+    mac: Option<Mac>,
+    advertisements: Value,
+) -> Value {
     let derived = Mac::of_first(networks.iter().map(IpNet::addr)).unwrap_or(Mac([0x0a, 0x58, 0, 0, 0, 1]));
     let mac = mac.unwrap_or(derived).to_string();
     let port = transaction.insert(
         "Logical_Router_Port",
-        json!({"name": router_port, "mac": mac, "networks": texts(networks.iter().map(ToString::to_string))}),
+        json!({
+            "name": router_port, "mac": mac, "networks": texts(networks.iter().map(ToString::to_string)),
+            "ipv6_ra_configs": advertisements,
+        }),
     );
     router.ports.push(port);
     transaction.insert(
@@ -141,6 +180,18 @@ fn management(transaction: &mut Transaction, layout: &Layout, node: &Node, subne
         "Logical_Switch_Port",
         json!({
             "name": format!("k8s-{}", node.name), "addresses": texts([addresses]),
+            "options": map([("requested-chassis", node.name.as_str())]),
+        }),
+    )
+}
+
+/// A node's own port on a network that keeps addresses, from which it tells virtual machines where their gateway is. It has
+/// no addresses: those of all nodes would be the same, and nobody is to reach the host by it.
+fn speaker(transaction: &mut Transaction, layout: &Layout, node: &Node) -> Value {
+    transaction.insert(
+        "Logical_Switch_Port",
+        json!({
+            "name": layout.management_port(&node.name), "addresses": set([]),
             "options": map([("requested-chassis", node.name.as_str())]),
         }),
     )

@@ -53,6 +53,9 @@ pub(crate) fn find(image: &str) -> Result<Image, Unknown> {
         "pause" => (Contents::Agnhost, &["/pause"], &[]),
         "coredns" => (Contents::Dns, &["/coredns"], &[]),
         "busybox" => (Contents::Base, &[], &["sh"]),
+        // The guest itself is the node's business; its launcher holds the place, and its image says which it is.
+        "virt-launcher" => (Contents::Agnhost, &["/pause"], &[]),
+        "guest" if own => (Contents::Base, &["true"], &[]),
         "agent" if own => (Contents::Agent, &["/agent"], &[]),
         "ovn" if own => (Contents::Ovn, &["/pause"], &[]),
         _ => return Err(Unknown { reference }),

@@ -30,7 +30,14 @@ use crate::kubelet::Host;
 use crate::pod::record::{PodCell, Run};
 
 /// Serves until the listener fails.
-pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: Arc<ServerConfig>) -> io::Result<()> {
+///
+/// `more` is served beside the kubelet's own paths.
+pub(crate) async fn serve(
+    host: Arc<Host>,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    more: Router,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = TlsAcceptor::from(tls);
@@ -40,7 +47,8 @@ pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: Arc<Serve
         .route("/exec/{namespace}/{pod}/{container}", any(exec::handle))
         .route("/attach/{namespace}/{pod}/{container}", any(attach::handle))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
-        .with_state(host);
+        .with_state(host)
+        .merge(more);
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {

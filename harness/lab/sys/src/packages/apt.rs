@@ -158,7 +158,7 @@ fn download(line: &str) -> Option<Download> {
     Some(Download { file: words.next()?.to_owned(), size: words.next()?.parse().ok()? })
 }
 
-/// Walks `apt-cache depends` from `wanted` along libraries only: no interpreter, no service manager, nothing that runs.
+/// Walks `apt-cache depends` from `wanted` along libraries and kernels only: no interpreter, no service manager, nothing that runs.
 fn libraries_of(wanted: &[&str], depends: &str) -> Vec<String> {
     let mut graph: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut current = "";
@@ -171,8 +171,10 @@ fn libraries_of(wanted: &[&str], depends: &str) -> Vec<String> {
             graph.entry(current).or_default().push(name.trim());
         }
     }
+    // A kernel's package of a fixed name stands for one with a version in its name.
+    let kernel = |name: &str| name.starts_with("linux-image-") || name.starts_with("linux-modules-");
     let library = |name: &str| {
-        (name.starts_with("lib") || name == "zlib1g")
+        (name.starts_with("lib") || name == "zlib1g" || kernel(name))
             && !name.ends_with("-bin")
             && !name.starts_with("libpython")
             && !name.starts_with("libperl")

@@ -1,4 +1,4 @@
-//! The cache folder: one finished tree per release, put in place by one rename under a lock.
+//! The cache folder: one finished tree per release and purpose, put in place by one rename under a lock.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,9 @@ use super::tree;
 use super::version::{OLDEST_OPEN_VSWITCH, OLDEST_OVN, Version, Versions};
 use crate::error::Error;
 use crate::site::Tools;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Counts changes of what a tree holds: a tree of another revision is not used.
 const REVISION: u32 = 1;
@@ -30,7 +33,7 @@ pub struct Packages {
 }
 
 /// What takes time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
     /// Another program fetches into the same folder.
     WaitingForOther,
@@ -97,26 +100,52 @@ pub fn ensure(cache: &Path, progress: &dyn Fn(Progress)) -> Result<Packages, Err
         Found::Usable(_) => ("image", IMAGE.to_vec()),
         _ => ("ovn", [DAEMONS.as_slice(), &IMAGE].concat()),
     };
+    let recipe = Recipe { kind, wanted: &wanted, reason: &reason, facts: &versions_of_daemons };
+    let folder = provide(cache, &source, &recipe, progress)?;
+    let root = folder.join("root");
+    match found {
+        Found::Usable(versions) => Ok(Packages { tools: Tools { root: "/".into() }, image_root: root, versions }),
+        _ => Ok(Packages { tools: Tools { root: root.clone() }, image_root: root, versions: read_facts(&folder)? }),
+    }
+}
+
+/// What a tree is made of.
+pub(super) struct Recipe<'a> {
+    /// Part of the tree's name: what it is for.
+    pub(super) kind: &'a str,
+    /// Packages, besides the libraries that they need.
+    pub(super) wanted: &'a [&'a str],
+    /// Why the host's own are not taken, for errors.
+    pub(super) reason: &'a str,
+    /// What is noted beside the tree, from the names of the files and the origin; refuses what is too old.
+    pub(super) facts: &'a dyn Fn(&[Download], String) -> Result<Value, Error>,
+}
+
+/// The folder of a finished tree, fetched now unless it is there.
+pub(super) fn provide(
+    cache: &Path,
+    source: &Source,
+    recipe: &Recipe<'_>,
+    progress: &dyn Fn(Progress),
+) -> Result<PathBuf, Error> {
+    let kind = recipe.kind;
     let name = format!("{}-{}-{}-{kind}-{REVISION}", source.distribution, source.suite, std::env::consts::ARCH);
     let folder = cache.join("packages").join(&name);
     if !is_complete(&folder) {
         let _lock = lock(&cache.join("packages"), &name, progress)?;
         if !is_complete(&folder) {
-            fetch(&source, &wanted, &folder, &reason, progress)?;
+            fetch(source, recipe, &folder, progress)?;
         }
     }
-    let root = folder.join("root");
-    match found {
-        Found::Usable(versions) => Ok(Packages { tools: Tools { root: "/".into() }, image_root: root, versions }),
-        _ => Ok(Packages { tools: Tools { root: root.clone() }, image_root: root, versions: read_versions(&folder)? }),
-    }
+    Ok(folder)
 }
 
 fn is_complete(folder: &Path) -> bool {
     folder.join("versions.json").exists()
 }
 
-fn read_versions(folder: &Path) -> Result<Versions, Error> {
+/// What was noted beside a finished tree.
+pub(super) fn read_facts<T: DeserializeOwned>(folder: &Path) -> Result<T, Error> {
     let path = folder.join("versions.json");
     let text = std::fs::read(&path).map_err(Error::file("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| Error::file("read", &path)(error.into()))
@@ -134,19 +163,13 @@ fn lock(folder: &Path, name: &str, progress: &dyn Fn(Progress)) -> Result<File, 
     Ok(file)
 }
 
-fn fetch(
-    source: &Source,
-    wanted: &[&str],
-    folder: &Path,
-    reason: &str,
-    progress: &dyn Fn(Progress),
-) -> Result<(), Error> {
+fn fetch(source: &Source, recipe: &Recipe<'_>, folder: &Path, progress: &dyn Fn(Progress)) -> Result<(), Error> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let partial = folder.with_file_name(format!(".{name}.partial"));
     // Left by a program that was killed: the lock is ours, so nobody uses it.
     remove(&partial)?;
     remove(folder)?;
-    let result = fill(source, wanted, &partial, folder, reason, progress);
+    let result = fill(source, recipe, &partial, folder, progress);
     if result.is_err() {
         let _ = std::fs::remove_dir_all(&partial);
     }
@@ -162,17 +185,16 @@ fn remove(folder: &Path) -> Result<(), Error> {
 
 fn fill(
     source: &Source,
-    wanted: &[&str],
+    recipe: &Recipe<'_>,
     partial: &Path,
     folder: &Path,
-    reason: &str,
     progress: &dyn Fn(Progress),
 ) -> Result<(), Error> {
     let failed = |Failed(detail): Failed| {
         if detail.contains(DISK_FULL) {
             return Error::file("fetch packages into", partial)(std::io::ErrorKind::StorageFull.into());
         }
-        Error::Fetch { reason: reason.to_owned(), detail, folder: folder.to_owned() }
+        Error::Fetch { reason: recipe.reason.to_owned(), detail, folder: folder.to_owned() }
     };
     let (debs, root) = (partial.join("debs"), partial.join("root"));
     for path in [&debs, &root] {
@@ -182,12 +204,9 @@ fn fill(
     let apt = Apt::new(&partial.join("apt"), source)?;
     progress(Progress::Listing { origin: origin.clone() });
     apt.update().map_err(failed)?;
-    let packages = apt.closure(wanted).map_err(failed)?;
+    let packages = apt.closure(recipe.wanted).map_err(failed)?;
     let downloads = apt.sizes(&packages).map_err(failed)?;
-    let versions = versions_of(&downloads, origin);
-    if let Some(versions) = &versions {
-        refuse_old(versions)?;
-    }
+    let facts = (recipe.facts)(&downloads, origin)?;
     let (of, bytes) = (downloads.len(), downloads.iter().map(|download| download.size).sum());
     let mut number = 0;
     let each = |name: &str| {
@@ -204,18 +223,29 @@ fn fill(
         std::fs::remove_dir_all(path).map_err(Error::file("remove", path))?;
     }
     let path = partial.join("versions.json");
-    let text = serde_json::to_vec(&versions).map_err(|error| Error::file("write", &path)(error.into()))?;
+    let text = serde_json::to_vec(&facts).map_err(|error| Error::file("write", &path)(error.into()))?;
     std::fs::write(&path, text).map_err(Error::file("write", &path))?;
     std::fs::rename(partial, folder).map_err(Error::file("put in place", folder))
 }
 
+/// The version of a package among those to be fetched.
+pub(super) fn version_of(downloads: &[Download], package: &str) -> Option<Version> {
+    let file = downloads.iter().find_map(|download| download.file.strip_prefix(&format!("{package}_")))?;
+    Version::find(&file.replace("%3a", ":"))
+}
+
 /// None when the daemons are the host's.
 fn versions_of(downloads: &[Download], origin: String) -> Option<Versions> {
-    let version = |package: &str| {
-        let file = downloads.iter().find_map(|download| download.file.strip_prefix(&format!("{package}_")))?;
-        Version::find(&file.replace("%3a", ":"))
-    };
+    let version = |package| version_of(downloads, package);
     Some(Versions { open_vswitch: version("openvswitch-switch")?, ovn: version("ovn-central")?, origin })
+}
+
+fn versions_of_daemons(downloads: &[Download], origin: String) -> Result<Value, Error> {
+    let versions = versions_of(downloads, origin);
+    if let Some(versions) = &versions {
+        refuse_old(versions)?;
+    }
+    Ok(serde_json::to_value(versions).unwrap_or_default())
 }
 
 fn refuse_old(versions: &Versions) -> Result<(), Error> {
@@ -246,6 +276,10 @@ mod tests {
         }
     }
 
+    fn daemons(reason: &str) -> Recipe<'_> {
+        Recipe { kind: "ovn", wanted: &["ovn-central"], reason, facts: &versions_of_daemons }
+    }
+
     #[test]
     fn without_network_one_error_says_what_to_do_and_nothing_is_left() {
         let cache = tempfile::tempdir().unwrap();
@@ -253,7 +287,7 @@ mod tests {
         // What a program that was killed in the middle leaves.
         std::fs::create_dir_all(cache.path().join("packages/.key.partial/root/usr")).unwrap();
         let reason = "the host's Open vSwitch 3.1.0 and OVN 23.03.1 are older than 3.3.0 and 24.03.0; ";
-        let error = fetch(&unreachable(), &["ovn-central"], &folder, reason, &|_| {}).unwrap_err();
+        let error = fetch(&unreachable(), &daemons(reason), &folder, &|_| {}).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("3.1.0") && message.contains("connect to the network"), "{message}");
         assert!(message.contains(folder.to_str().unwrap()), "{message}");
@@ -270,7 +304,7 @@ mod tests {
         std::fs::write(cache.path().join("archive/dists/trixie/Release"), "Suite: trixie\nComponents: main\n").unwrap();
         let source = Source { uris: vec![format!("file:{}", cache.path().join("archive").display())], ..unreachable() };
         let folder = cache.path().join("packages/key");
-        let message = fetch(&source, &["ovn-central"], &folder, "", &|_| {}).unwrap_err().to_string();
+        let message = fetch(&source, &daemons(""), &folder, &|_| {}).unwrap_err().to_string();
         assert!(message.contains("not signed"), "{message}");
         assert!(!folder.exists());
     }

@@ -11,6 +11,12 @@ pub const OLDEST_OPEN_VSWITCH: Version = Version(3, 3, 0);
 /// The first OVN release made for that Open vSwitch.
 pub const OLDEST_OVN: Version = Version(24, 3, 0);
 
+/// The first QEMU that live migration with shared memory was measured with.
+pub const OLDEST_QEMU: Version = Version(7, 2, 0);
+/// The first QEMU whose guests survive a live migration that copies their memory while they are emulated: older ones
+/// lost 2 of 30.
+pub const COPYING_QEMU: Version = Version(9, 0, 0);
+
 /// `major.minor.patch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

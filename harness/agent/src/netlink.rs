@@ -1,4 +1,4 @@
-//! Asking the kernel by routing netlink.
+//! Asking and telling the kernel by routing netlink.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +12,7 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 /// Length, type, flags, sequence number, port.
 const HEADER: usize = 16;
@@ -22,7 +23,7 @@ const PIECE: usize = 32 * 1024;
 
 /// Lists objects: `request` is the message type, `family` an address family or 0, `fixed` the length of the structure
 /// before the attributes, in the request and in the answers. `each` gets the structure and the attributes.
-pub(super) fn dump(
+pub(crate) fn dump(
     request: u16,
     family: u8,
     fixed: usize,
@@ -64,9 +65,51 @@ pub(super) fn dump(
     }
 }
 
+/// A message that changes something: the structure that it begins with, then attributes.
+pub(crate) struct Change {
+    message: Vec<u8>,
+}
+
+impl Change {
+    /// `kind` is the message type; `flags` say whether something is created or replaced.
+    pub(crate) fn new(kind: u16, flags: u16, structure: &[u8]) -> Self {
+        let mut message = Vec::with_capacity(64);
+        // The length is filled in at the end.
+        message.extend(0_u32.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+        message.extend(1_u32.to_ne_bytes());
+        message.extend(0_u32.to_ne_bytes());
+        message.extend(structure);
+        Self { message }
+    }
+
+    /// Adds an attribute; its value has at most a few bytes.
+    pub(crate) fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        self.message.resize(align(self.message.len()), 0);
+        self.message.extend(((ATTRIBUTE_HEADER + value.len()) as u16).to_ne_bytes());
+        self.message.extend(kind.to_ne_bytes());
+        self.message.extend(value);
+        self
+    }
+
+    /// Lets the kernel do it.
+    pub(crate) fn make(mut self) -> Result<(), Errno> {
+        let length = self.message.len() as u32;
+        self.message[..4].copy_from_slice(&length.to_ne_bytes());
+        let socket = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        net::send(&socket, &self.message, SendFlags::empty())?;
+        let mut buffer = [0; 512];
+        let (length, _) = net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+        let answer = buffer.get(..length).unwrap_or_default();
+        let code = u32_at(answer, HEADER).filter(|_| u16_at(answer, 4) == Some(NLMSG_ERROR)).ok_or(Errno::PROTO)?;
+        if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(code.cast_signed().wrapping_neg())) }
+    }
+}
+
 /// Attributes: type and value, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+pub(crate) struct Attributes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -85,16 +128,16 @@ fn align(length: usize) -> usize {
     (length + 3) & !3
 }
 
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// An address in network order, by its length.
-pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -103,7 +146,7 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// `0a:58:0a:f4:00:05`.
-pub(super) fn mac(bytes: &[u8]) -> String {
+pub(crate) fn mac(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for (position, byte) in bytes.iter().enumerate() {
         // Writing to a string cannot fail.

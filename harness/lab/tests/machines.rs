@@ -1,0 +1,156 @@
+//! Virtual machines in a whole lab: guests boot, talk on their consoles, move, and leave nothing.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests, though not of the usual harness
+
+#[path = "machines/guest.rs"]
+mod guest;
+#[path = "machines/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::json;
+use udn_lab::{Lab, Options};
+
+use crate::world::World;
+
+fn main() -> ExitCode {
+    if let Some(code) = udn_lab::internal(std::env::args_os()) {
+        return code;
+    }
+    if std::env::args().nth(1).as_deref() == Some("__start") {
+        return killed::role();
+    }
+    let trials = vec![
+        Trial::test("a_guest_boots_moves_and_keeps_its_connections", moves),
+        Trial::test("migrations_that_go_wrong_leave_the_guest_where_it_was", faults),
+        Trial::test("run_strategies_start_stop_and_restart", strategies),
+        Trial::test("killed_at_any_moment_nothing_is_left", killed::killed),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs `test` in a lab with one namespace whose primary network keeps addresses.
+fn in_a_world(test: impl AsyncFnOnce(&World)) -> Result<(), Failed> {
+    let lab = Lab::start(&Options::default(), &|_| {})?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let world = World::new(&lab.kubeconfig()).await;
+        test(&world).await;
+    });
+    assert_eq!(lab.status()?.problems, Vec::<String>::new());
+    lab.stop()?;
+    Ok(())
+}
+
+fn moves() -> Result<(), Failed> {
+    in_a_world(async |world| {
+        let applied = std::time::Instant::now();
+        world.machine("db", "Always").await;
+        let first = world.running("db").await;
+        let hello = world.console("db").await.hello(Duration::from_secs(60)).await;
+        println!("from the object to the first word on the console: {:?}", applied.elapsed());
+        let mut console = world.console("db").await;
+        console.hello(Duration::from_secs(10)).await;
+        let address = first["interfaces"][0]["ipAddress"].as_str().unwrap().to_owned();
+        assert_eq!(first["interfaces"][0]["podInterfaceName"], "ovn-udn1");
+        let facts = console.configured(&address).await;
+        assert!(facts.contains(&address), "the guest has not got {address} by DHCP: {facts}");
+        console.listen(7007).await;
+        let mut client = world.client(&address).await;
+        assert_eq!(client.say("one").await, "one");
+
+        for (number, memory) in ["shared", "copy"].into_iter().enumerate() {
+            let before = world.running("db").await;
+            let name = format!("m{number}");
+            world.migrate(&name, "db", json!({"lab.udn-conformance.io/migration": memory})).await;
+            let migration = world.migrated(&name).await;
+            assert_eq!(migration["status"]["phase"], "Succeeded", "{migration:#}");
+            let after = world.running("db").await;
+            assert_ne!(before["nodeName"], after["nodeName"]);
+            assert_eq!(before["interfaces"][0]["mac"], after["interfaces"][0]["mac"]);
+            let asked = std::time::Instant::now();
+            assert_eq!(client.say("two").await, "two");
+            let again = world.console("db").await.hello(Duration::from_secs(10)).await;
+            assert_eq!(hello["boot"], again["boot"], "it is another life");
+            let annotations = &migration["metadata"]["annotations"];
+            println!(
+                "{memory}: {} ms, stopped {}, resumed {}; the connection answered {:?} later",
+                annotations["lab.udn-conformance.io/total-ms"],
+                annotations["lab.udn-conformance.io/stopped-at"],
+                annotations["lab.udn-conformance.io/resumed-at"],
+                asked.elapsed(),
+            );
+            let source = world.pod(migration["status"]["migrationState"]["sourcePod"].as_str().unwrap()).await;
+            assert_eq!(source, "Succeeded");
+        }
+        world.delete("db").await;
+        assert_eq!(world.emulators(), 0, "an emulator is left");
+    })
+}
+
+fn faults() -> Result<(), Failed> {
+    in_a_world(async |world| {
+        world.machine("db", "Always").await;
+        let before = world.running("db").await;
+        let hello = world.console("db").await.hello(Duration::from_secs(60)).await;
+        for fault in ["target-never-ready", "aborted"] {
+            world.migrate(fault, "db", json!({"lab.udn-conformance.io/fail": fault})).await;
+            let migration = world.migrated(fault).await;
+            assert_eq!(migration["status"]["phase"], "Failed", "{fault}: {migration:#}");
+            let now = world.running("db").await;
+            assert_eq!(now["nodeName"], before["nodeName"], "{fault}");
+            assert_eq!(now["migrationState"]["failed"], true, "{fault}");
+            let again = world.console("db").await.hello(Duration::from_secs(10)).await;
+            assert_eq!(hello["boot"], again["boot"], "{fault}: it is another life");
+            assert_eq!(world.emulators(), 1, "{fault}");
+        }
+        // Two at once: one after the other.
+        world.migrate("one", "db", json!({})).await;
+        world.migrate("two", "db", json!({})).await;
+        assert_eq!(world.migrated("one").await["status"]["phase"], "Succeeded");
+        assert_eq!(world.migrated("two").await["status"]["phase"], "Succeeded");
+        for fault in ["announcement-suppressed", "wrong-bridge"] {
+            world.migrate(fault, "db", json!({"lab.udn-conformance.io/fail": fault})).await;
+            let migration = world.migrated(fault).await;
+            assert_eq!(migration["status"]["phase"], "Succeeded", "{fault}: {migration:#}");
+        }
+        // The guest is lost, and comes to life again: its machine shall always run.
+        world.migrate("source-killed", "db", json!({"lab.udn-conformance.io/fail": "source-killed"})).await;
+        assert_eq!(world.migrated("source-killed").await["status"]["phase"], "Failed");
+        world.reborn("db", &before).await;
+        let again = world.console("db").await.hello(Duration::from_secs(60)).await;
+        assert_ne!(hello["boot"], again["boot"], "it is the same life");
+    })
+}
+
+fn strategies() -> Result<(), Failed> {
+    in_a_world(async |world| {
+        world.machine("db", "Halted").await;
+        world.until("db", "Stopped", |machine| machine["status"]["printableStatus"] == "Stopped").await;
+        world.act("db", "start").await.unwrap();
+        let first = world.running("db").await;
+        assert!(world.act("db", "start").await.is_err(), "it runs already");
+        world.act("db", "restart").await.unwrap();
+        world.reborn("db", &first).await;
+        let second = world.running("db").await;
+        assert_eq!(first["interfaces"][0]["ipAddress"], second["interfaces"][0]["ipAddress"], "the claim kept it");
+        world.pause("db", "pause").await.unwrap();
+        world.until("db", "Paused", |machine| machine["status"]["printableStatus"] == "Paused").await;
+        world.pause("db", "unpause").await.unwrap();
+        world.until("db", "Running", |machine| machine["status"]["printableStatus"] == "Running").await;
+        world.act("db", "migrate").await.unwrap();
+        world.act("db", "stop").await.unwrap();
+        world.until("db", "Stopped", |machine| machine["status"]["printableStatus"] == "Stopped").await;
+        assert_eq!(world.emulators(), 0);
+        // What cannot be had is said, and disturbs nobody.
+        world.machine_from("greedy", "Always", "4096Gi", "udn-conformance.local/guest").await;
+        world.machine_from("other", "Always", "96Mi", "quay.io/fedora").await;
+        world.failed("greedy", "Insufficient memory").await;
+        world.failed("other", "udn-conformance.local/guest").await;
+    })
+}
+
+#[path = "machines/killed.rs"]
+mod killed;

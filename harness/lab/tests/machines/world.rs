@@ -1,0 +1,216 @@
+//! A namespace with a primary network, its machines, and a pod that talks to them.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{AttachParams, DeleteParams, PostParams};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::discovery::ApiResource;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+
+use crate::guest::Console;
+
+const NAMESPACE: &str = "red";
+/// A guest boots in three seconds on an idle host; the first one of all waits for packages.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// The namespace.
+pub(crate) struct World {
+    client: Client,
+}
+
+impl World {
+    pub(crate) async fn new(kubeconfig: &Path) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        config.proxy_url = None;
+        let world = Self { client: Client::try_from(config).unwrap() };
+        let namespace: Namespace = serde_json::from_value(json!({
+            "metadata": {"name": NAMESPACE, "labels": {"k8s.ovn.org/primary-user-defined-network": ""}},
+        }))
+        .unwrap();
+        Api::all(world.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let network = json!({"metadata": {"name": "happy"}, "spec": {"topology": "Layer2", "layer2": {
+            "role": "Primary", "subnets": ["10.123.0.0/16"], "ipam": {"lifecycle": "Persistent"},
+        }}});
+        world.create("k8s.ovn.org", "UserDefinedNetwork", network).await;
+        world
+    }
+
+    fn api(&self, group: &str, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        Api::namespaced_with(self.client.clone(), NAMESPACE, &resource)
+    }
+
+    fn machines(&self) -> Api<DynamicObject> {
+        self.api("kubevirt.io", "VirtualMachine")
+    }
+
+    fn instances(&self) -> Api<DynamicObject> {
+        self.api("kubevirt.io", "VirtualMachineInstance")
+    }
+
+    async fn create(&self, group: &str, kind: &str, mut object: Value) {
+        object["apiVersion"] = format!("{group}/v1").into();
+        object["kind"] = kind.into();
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        self.api(group, kind).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    pub(crate) async fn machine(&self, name: &str, strategy: &str) {
+        self.machine_from(name, strategy, "96Mi", "udn-conformance.local/guest:latest").await;
+    }
+
+    pub(crate) async fn machine_from(&self, name: &str, strategy: &str, memory: &str, image: &str) {
+        let spec = json!({
+            "terminationGracePeriodSeconds": 0,
+            "domain": {
+                "cpu": {"cores": 1}, "memory": {"guest": memory},
+                "devices": {"rng": {}, "interfaces": [{"name": "default", "binding": {"name": "l2bridge"}}]},
+                "firmware": {"kernelBoot": {
+                    "kernelArgs": "console=ttyS0 quiet", "container": {"image": image, "kernelPath": "/boot/vmlinuz"},
+                }},
+            },
+            "networks": [{"name": "default", "pod": {}}],
+        });
+        let machine = json!({"metadata": {"name": name}, "spec": {
+            "runStrategy": strategy, "template": {"metadata": {"labels": {"app": name}}, "spec": spec},
+        }});
+        self.create("kubevirt.io", "VirtualMachine", machine).await;
+    }
+
+    async fn wait(&self, api: Api<DynamicObject>, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let fits = |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| wanted(&serde_json::to_value(object).unwrap()))
+        };
+        match tokio::time::timeout(DEADLINE, await_condition(api.clone(), name, fits)).await {
+            Ok(object) => serde_json::to_value(object.unwrap().unwrap()).unwrap(),
+            Err(_) => panic!("{name} is not {what} within {DEADLINE:?}: {:#?}", api.get_opt(name).await.unwrap()),
+        }
+    }
+
+    /// The machine, once it is so.
+    pub(crate) async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait(self.machines(), name, what, wanted).await
+    }
+
+    /// The status of the instance, once it runs.
+    pub(crate) async fn running(&self, name: &str) -> Value {
+        let runs = |one: &Value| one["status"]["phase"] == "Running" && one["metadata"]["deletionTimestamp"].is_null();
+        let one = self.wait(self.instances(), name, "running", runs).await;
+        self.until(name, "ready", |machine| machine["status"]["ready"] == true).await;
+        let mut status = one["status"].clone();
+        status["uid"] = one["metadata"]["uid"].clone();
+        status
+    }
+
+    /// Waits until another instance than `before` runs.
+    pub(crate) async fn reborn(&self, name: &str, before: &Value) {
+        let another = |one: &Value| one["status"]["phase"] == "Running" && one["metadata"]["uid"] != before["uid"];
+        self.wait(self.instances(), name, "another", another).await;
+    }
+
+    /// Waits until the machine, its instance, or its migration says these words.
+    pub(crate) async fn failed(&self, name: &str, words: &str) {
+        self.wait(self.instances(), name, words, |one| one["status"].to_string().contains(words)).await;
+    }
+
+    pub(crate) async fn console(&self, name: &str) -> Console {
+        Console::open(&self.client, NAMESPACE, name).await
+    }
+
+    pub(crate) async fn migrate(&self, name: &str, machine: &str, annotations: Value) {
+        let migration = json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"vmiName": machine}});
+        self.create("kubevirt.io", "VirtualMachineInstanceMigration", migration).await;
+    }
+
+    /// The migration, once it is over.
+    pub(crate) async fn migrated(&self, name: &str) -> Value {
+        let over = |one: &Value| one["status"]["phase"] == "Succeeded" || one["status"]["phase"] == "Failed";
+        self.wait(self.api("kubevirt.io", "VirtualMachineInstanceMigration"), name, "over", over).await
+    }
+
+    /// The phase of a pod, once it is over.
+    pub(crate) async fn pod(&self, name: &str) -> String {
+        let over = |one: &Value| one["status"]["phase"] == "Succeeded" || one["status"]["phase"] == "Failed";
+        self.wait(self.api("", "Pod"), name, "over", over).await["status"]["phase"].as_str().unwrap().to_owned()
+    }
+
+    /// Deletes a machine, and waits until nothing of it is left.
+    pub(crate) async fn delete(&self, name: &str) {
+        let deleted = std::time::Instant::now();
+        self.machines().delete(name, &DeleteParams::default()).await.unwrap();
+        let gone = await_condition(self.machines(), name, |object: Option<&DynamicObject>| object.is_none());
+        tokio::time::timeout(DEADLINE, gone).await.unwrap().unwrap();
+        assert!(self.instances().get_opt(name).await.unwrap().is_none());
+        println!("deleted within {:?}", deleted.elapsed());
+    }
+
+    async fn put(&self, plural: &str, name: &str, action: &str) -> Result<(), String> {
+        let path = format!("/apis/subresources.kubevirt.io/v1/namespaces/{NAMESPACE}/{plural}/{name}/{action}");
+        let answer = self.client.send(http::Request::put(path).body(Body::empty()).unwrap()).await.unwrap();
+        if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+    }
+
+    pub(crate) async fn act(&self, name: &str, action: &str) -> Result<(), String> {
+        self.put("virtualmachines", name, action).await
+    }
+
+    pub(crate) async fn pause(&self, name: &str, action: &str) -> Result<(), String> {
+        self.put("virtualmachineinstances", name, action).await
+    }
+
+    /// A pod with a connection to a guest that returns what it gets.
+    pub(crate) async fn client(&self, address: &str) -> Connection {
+        let pod = json!({"metadata": {"name": "client"}, "spec": {
+            "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "9999"]}],
+        }});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let pods = Api::<Pod>::namespaced(self.client.clone(), NAMESPACE);
+        pods.create(&PostParams::default(), &pod).await.unwrap();
+        let running = await_condition(pods.clone(), "client", kube::runtime::conditions::is_pod_running());
+        tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap();
+        let parameters = AttachParams::default().stdin(true).stderr(false);
+        let mut process = pods.exec("client", ["nc", address, "7007"], &parameters).await.unwrap();
+        let (stdin, stdout) = (process.stdin().unwrap(), process.stdout().unwrap());
+        let mut connection = Connection { to: Box::pin(stdin), from: BufReader::new(Box::pin(stdout)), _process: process };
+        let banner = connection.line().await;
+        assert!(banner.contains("guest"), "{banner}");
+        connection
+    }
+
+    /// How many emulators this program's labs run.
+    pub(crate) fn emulators(&self) -> usize {
+        crate::killed::emulators(&format!("{NAMESPACE}_"))
+    }
+}
+
+/// A connection to a guest.
+pub(crate) struct Connection {
+    to: Pin<Box<dyn AsyncWrite>>,
+    from: BufReader<Pin<Box<dyn AsyncRead>>>,
+    _process: kube::api::AttachedProcess,
+}
+
+impl Connection {
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.from.read_line(&mut line);
+        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection is silent").unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Says something, and returns what comes back.
+    pub(crate) async fn say(&mut self, word: &str) -> String {
+        self.to.write_all(format!("{word}\n").as_bytes()).await.unwrap();
+        self.line().await
+    }
+}
