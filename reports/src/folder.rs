@@ -1,11 +1,12 @@
-//! The output folder: `events.jsonl`, `report.json`, `junit.xml`.
+//! The output folder: `events.jsonl` and the files that are made from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::files::Files;
 use crate::jsonl::Writer;
 use crate::run::RunReport;
-use crate::{Error, json, junit};
+use crate::{Error, files};
 
 /// The log of events.
 pub const EVENTS: &str = "events.jsonl";
@@ -13,6 +14,13 @@ pub const EVENTS: &str = "events.jsonl";
 pub const REPORT: &str = "report.json";
 /// The report for whatever reads JUnit.
 pub const JUNIT: &str = "junit.xml";
+
+/// The page for people.
+pub const HTML: &str = "report.html";
+/// The summary for a job's page.
+pub const MARKDOWN: &str = "summary.md";
+/// Figures for a trend.
+pub const OPENMETRICS: &str = "metrics.txt";
 
 /// How many neighbours of a busy folder are tried.
 const NEIGHBOURS: u32 = 64;
@@ -35,7 +43,7 @@ impl Folder {
             Error::Busy { .. } => Error::Busy { path: path.into() },
             other => other,
         })?;
-        for stale in [REPORT, JUNIT] {
+        for stale in [REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS] {
             let stale = path.join(stale);
             match fs::remove_file(&stale) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::write(&stale)(error)),
@@ -67,15 +75,19 @@ impl Folder {
         &self.path
     }
 
-    /// Makes `report.json` and `junit.xml` from the log.
+    /// Makes all files from the log.
     ///
     /// # Errors
     /// A file cannot be written, or the log not be read.
-    pub fn finish(&self, report: &RunReport, options: junit::Options) -> Result<(), Error> {
-        let events = self.path.join(EVENTS);
-        json::write(&self.path.join(REPORT), report, &events)?;
-        junit::write(&self.path.join(JUNIT), report, &events, options)
+    pub fn finish(&self, report: &RunReport, options: files::Options<'_>) -> Result<(), Error> {
+        files::write(&Files::all_in(&self.path), report, &self.path.join(EVENTS), options)
     }
+}
+
+/// The log that a path means: itself, or the one in that folder.
+#[must_use]
+pub fn log_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(EVENTS) } else { path.into() }
 }
 
 #[cfg(test)]

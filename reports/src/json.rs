@@ -1,19 +1,19 @@
 //! `report.json`. Cells go from the log to the report one by one: a run may have tens of thousands.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
 use udn_model::cell::{Check, Expectation};
-use udn_model::event::{CellResult, EventKind, MigrationReport, TimeBudget};
+use udn_model::event::{CellResult, MigrationReport, TimeBudget};
 use udn_model::observation::{Attempt, Evidence};
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 use udn_model::words::{Family, Topology, Transport};
 
-use crate::jsonl::Reader;
+use crate::file::Replacement;
+use crate::files::Sink;
 use crate::run::{PhaseReport, RunReport, ScenarioReport};
-use crate::{Error, file, text};
+use crate::{Error, text};
 
 /// The version of this file's shape.
 pub const FORMAT: u32 = 1;
@@ -101,51 +101,34 @@ struct Cell<'a> {
     evidence: &'a Evidence,
 }
 
-/// Writes the report of a run whose log is `events`. An older file is replaced at once.
-///
-/// # Errors
-/// The report cannot be written, or the log not be read.
-pub fn write(path: &Path, report: &RunReport, events: &Path) -> Result<(), Error> {
-    file::replace(path, |out| {
-        let mut writer = Report { path, out };
-        writer.head(report)?;
-        let mut first = true;
-        for event in Reader::open(events)? {
-            if let EventKind::CellFinished(result) = event?.kind {
-                writer.cell(&result, first)?;
-                first = false;
-            }
-        }
-        writer.end(first)
-    })
+/// The file, being written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    out: Replacement,
+    first: bool,
 }
 
-struct Report<'a, W: Write> {
-    path: &'a Path,
-    out: &'a mut BufWriter<W>,
-}
-
-impl<W: Write> Report<'_, W> {
+impl Writer {
     /// Everything but the cells, with the object left open behind it.
-    fn head(&mut self, report: &RunReport) -> Result<(), Error> {
-        let json =
-            serde_json::to_string_pretty(&head(report)).map_err(|error| Error::write(self.path)(error.into()))?;
-        let open = json.strip_suffix("\n}").unwrap_or(&json);
-        self.put(open.as_bytes())?;
-        self.put(b",\n  \"cells\": [")
+    pub(crate) fn begin(path: &Path, report: &RunReport) -> Result<Self, Error> {
+        let mut out = Replacement::begin(path)?;
+        let json = serde_json::to_string_pretty(&head(report)).map_err(|error| Error::write(path)(error.into()))?;
+        out.put(json.strip_suffix("\n}").unwrap_or(&json))?;
+        out.put(",\n  \"cells\": [")?;
+        Ok(Self { out, first: true })
+    }
+}
+
+impl Sink for Writer {
+    fn cell(&mut self, result: &CellResult) -> Result<(), Error> {
+        self.out.put(if self.first { "\n    " } else { ",\n    " })?;
+        self.first = false;
+        self.out.put_json(&cell(result))
     }
 
-    fn cell(&mut self, result: &CellResult, first: bool) -> Result<(), Error> {
-        self.put(if first { b"\n    " } else { b",\n    " })?;
-        serde_json::to_writer(&mut *self.out, &cell(result)).map_err(|error| Error::write(self.path)(error.into()))
-    }
-
-    fn end(&mut self, empty: bool) -> Result<(), Error> {
-        self.put(if empty { b"]\n}\n" } else { b"\n  ]\n}\n" })
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.out.write_all(bytes).map_err(Error::write(self.path))
+    fn finish(mut self: Box<Self>) -> Result<(), Error> {
+        self.out.put(if self.first { "]\n}\n" } else { "\n  ]\n}\n" })?;
+        self.out.commit()
     }
 }
 
@@ -237,17 +220,12 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::jsonl::Writer;
+    use crate::files::Files;
     use crate::testing;
     use udn_model::event::Event;
 
     fn report(events: &[Event]) -> (Value, String) {
-        let folder = tempfile::tempdir().unwrap();
-        let (log, path) = (folder.path().join("events.jsonl"), folder.path().join("report.json"));
-        let mut writer = Writer::create(&log).unwrap();
-        events.iter().for_each(|event| writer.write(event).unwrap());
-        write(&path, &RunReport::read(&log).unwrap(), &log).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = testing::made(events, |path| Files { json: Some(path), ..Files::default() });
         (serde_json::from_str(&text).unwrap(), text)
     }
 

@@ -1,12 +1,15 @@
 //! A run, folded from its events: what every report begins with. It holds scenarios, phases, counts and the cells that
-//! do not hold; the thousands that do stay in the log.
+//! do not hold, and figures of all; the thousands that hold stay in the log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use udn_model::cell::{CellId, Check};
 use udn_model::event::{CellResult, Event, EventKind, MigrationReport, TimeBudget};
+use udn_model::flow::FlowFigures;
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 
+use crate::figures::Sorted;
 use crate::jsonl::Reader;
 use crate::{Error, observed, text};
 
@@ -102,6 +105,25 @@ pub struct PhaseReport {
     pub skip_reasons: Vec<String>,
     /// Migrations of VMs in it, with the figures of its flows.
     pub migrations: Vec<MigrationReport>,
+    /// Milliseconds to settle of every cell that did.
+    pub settled_ms: Vec<u64>,
+    /// Its flows.
+    pub flows: Vec<FlowReport>,
+}
+
+/// A flow in one phase.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowReport {
+    /// Its cell.
+    pub cell: CellId,
+    /// From where to where, over what.
+    pub about: String,
+    /// Whether it must not get through: then it is out on purpose.
+    pub closed: bool,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How it fared.
+    pub figures: FlowFigures,
 }
 
 impl RunReport {
@@ -242,6 +264,12 @@ impl ScenarioReport {
         }
     }
 
+    /// How long its cells took to settle.
+    #[must_use]
+    pub fn settled(&self) -> Sorted {
+        self.phases.iter().flat_map(|phase| phase.settled_ms.iter().copied()).collect()
+    }
+
     /// The phase of this name; new where it is not known.
     fn phase(&mut self, phase: &str) -> &mut PhaseReport {
         let known = self.phases.iter().rposition(|known| known.phase == phase);
@@ -256,6 +284,16 @@ impl ScenarioReport {
 impl PhaseReport {
     fn cell(&mut self, result: &CellResult) {
         self.counts.add(result.verdict);
+        self.settled_ms.extend(result.settled_ms);
+        if let (Check::Probe { .. }, Some(figures)) = (&result.cell.check, &result.evidence.flow) {
+            self.flows.push(FlowReport {
+                cell: result.cell.id.clone(),
+                about: observed::subject(&result.cell),
+                closed: result.cell.expectation.is_negative(),
+                verdict: result.verdict,
+                figures: figures.clone(),
+            });
+        }
         match result.verdict {
             Verdict::Pass => {}
             Verdict::Skip => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use udn_model::cell::{
@@ -15,6 +16,25 @@ use udn_model::rule::RuleName;
 use udn_model::verdict::{Counts, ExitCode, Verdict};
 use udn_model::words::{Family, Placement, Topology, Transport};
 use udn_model::world::PodRef;
+
+use crate::files::{self, Files};
+use crate::jsonl::Writer;
+use crate::run::RunReport;
+
+/// The file that is made of these events.
+pub(crate) fn made(events: &[Event], which: impl FnOnce(PathBuf) -> Files) -> String {
+    made_with(events, files::Options::default(), which)
+}
+
+/// As [`made`], with options.
+pub(crate) fn made_with(events: &[Event], options: files::Options<'_>, which: impl FnOnce(PathBuf) -> Files) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, path) = (folder.path().join("events.jsonl"), folder.path().join("report"));
+    let mut writer = Writer::create(&log).unwrap();
+    events.iter().for_each(|event| writer.write(event).unwrap());
+    files::write(&which(path.clone()), &RunReport::read(&log).unwrap(), &log, options).unwrap();
+    std::fs::read_to_string(&path).unwrap()
+}
 
 /// 2023-11-14T22:13:20Z.
 pub(crate) const START_US: i64 = 1_700_000_000_000_000;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +31,25 @@ agent. Fixtures with virtual machines boot it. The archive is an OCI image layou
   docker load --input FILE
   kind load image-archive FILE
   skopeo copy oci-archive:FILE docker://registry.example/guest:latest";
+
+/// What `report --help` ends with.
+const REPORT: &str = "\
+Without an option for a file, all are made beside the log: report.html, summary.md, report.json, junit.xml and
+metrics.txt. docs/reports.md says what is in each.";
+
+/// What `diff --help` ends with.
+static DIFF: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\n\n{}",
+        udn_reports::compare::METHOD,
+        "\
+Exit codes:
+    0  nothing newly fails, is newly unstable or newly an error; slower and longer change nothing
+    1  something does
+    2  the command line or a log is wrong
+    3  the newer run did not finish, and what it judged is no worse"
+    )
+});
 
 /// What selects cells.
 const FILTERS: &str = "\
@@ -66,6 +86,12 @@ pub(crate) enum Command {
     /// Run scenarios and report which promises hold.
     #[command(after_help = format!("{FILTERS}\n\n{EXIT_CODES}"))]
     Run(Box<Run>),
+    /// Make a run's reports again from its events.jsonl. Needs no cluster.
+    #[command(after_help = REPORT)]
+    Report(Report),
+    /// Compare two runs: what newly fails, what is fixed, what takes longer. Needs no cluster.
+    #[command(after_help = DIFF.as_str())]
+    Diff(Diff),
     /// Explain one cell: its rule and source, what is probed, how it is judged, what was seen last.
     Explain(Explain),
     /// Measure how fast and how small this program is on this machine's lab, beside what it is meant to be.
@@ -178,7 +204,7 @@ pub(crate) struct Run {
     /// Where.
     #[command(flatten)]
     pub target: Target,
-    /// Where events.jsonl, report.json and junit.xml go [default: target/udn-conformance in a cargo workspace, else
+    /// Where events.jsonl and the reports made of it go [default: target/udn-conformance in a cargo workspace, else
     /// udn-conformance-report].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -271,6 +297,55 @@ pub(crate) struct Bench {
     /// How often the run is measured; the median counts.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `report`.
+#[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// The folder of the run, or its events.jsonl [default: as of `run`].
+    #[arg(value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Make the page for people: one file, needs no network.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Make the JUnit file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Make the summary for a job's page.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Make the report for machines.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Make the figures for a trend.
+    #[arg(long, value_name = "FILE")]
+    pub openmetrics: Option<PathBuf>,
+    /// Page and summary also say what changed since this older run: its folder or events.jsonl.
+    #[arg(long, value_name = "DIR")]
+    pub since: Option<PathBuf>,
+    /// junit.xml has a test case per cell, not per scenario and phase.
+    #[arg(long)]
+    pub junit_cells: bool,
+    /// In junit.xml unstable cells are no failures, as with this option of `run`.
+    #[arg(long)]
+    pub allow_unstable: bool,
+    /// In junit.xml cells that are known to fail and hold are no failures, as with this option of `run`.
+    #[arg(long)]
+    pub allow_fixed: bool,
+}
+
+/// `diff`.
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// The older run: its folder or events.jsonl.
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The newer run.
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

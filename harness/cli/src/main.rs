@@ -66,6 +66,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::List(args) => commands::list::list(&args).map(|()| Exit::Passed),
         Command::Plan(args) => commands::list::plan(&args).await.map(|()| Exit::Passed),
         Command::Run(args) => commands::run::run(&args).await,
+        Command::Report(args) => commands::report::report(&args).map(|()| Exit::Passed),
+        Command::Diff(args) => commands::diff::diff(&args),
         Command::Explain(args) => commands::explain::explain(&args).map(|()| Exit::Passed),
         Command::Bench(args) => commands::bench::bench(&args).await,
         Command::Image(args) => commands::image::image(&args).await.map(|()| Exit::Passed),

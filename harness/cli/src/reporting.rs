@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use udn_model::event::{Event, EventKind};
 use udn_reports::folder::Folder;
 use udn_reports::jsonl::Writer;
-use udn_reports::junit;
+
 use udn_reports::terminal::{self, Progress, Terminal};
+use udn_reports::{files, junit};
 
 use crate::failure::{Failure, printed};
 
@@ -77,6 +78,7 @@ impl Reporting {
         let mut worker = worker
             .await
             .map_err(|error| Failure::setup(anyhow::Error::new(error).context("the reporters ended early")))?;
+        let options = files::Options { junit: options, since: None };
         let files = folder.finish(worker.terminal.report(), options).map_err(Failure::setup);
         let totals = printed(worker.terminal.finish(files.is_ok().then(|| folder.path())));
         worker.failure.map_or(Ok(()), Err).and(files).and(totals)

@@ -4,15 +4,16 @@ mod case;
 mod clean;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestSuite};
-use udn_model::event::EventKind;
+use udn_model::event::CellResult;
 use udn_model::verdict::{Allow, ExitCode};
 
-use crate::jsonl::Reader;
+use crate::Error;
+use crate::file::Replacement;
+use crate::files::Sink;
 use crate::run::RunReport;
-use crate::{Error, file};
 
 /// The suite of the case that an unfinished run gets.
 const RUN_SUITE: &str = "run";
@@ -26,45 +27,58 @@ pub struct Options {
     pub allow: Allow,
 }
 
-/// Writes the file. An older one is replaced at once.
-///
-/// # Errors
-/// The file cannot be written, or the log not be read.
-pub fn write(path: &Path, report: &RunReport, events: &Path, options: Options) -> Result<(), Error> {
-    let started = timestamp(report.started_us.unwrap_or(report.last_us));
-    let mut suites = Suites { started, order: Vec::new(), cases: BTreeMap::new() };
-    if options.cells {
-        for event in Reader::open(events)? {
-            if let EventKind::CellFinished(result) = event?.kind {
-                suites.add(&result.cell.suite, case::of_cell(&result, options.allow));
-            }
-        }
-        for scenario in &report.scenarios {
-            for phase in scenario.phases.iter().filter(|phase| phase.error.is_some()) {
-                suites.add(&scenario.suite, case::of_phase(scenario, phase, options.allow));
-            }
-        }
-    } else {
-        for scenario in &report.scenarios {
-            for phase in &scenario.phases {
-                suites.add(&scenario.suite, case::of_phase(scenario, phase, options.allow));
-            }
-        }
-    }
-    if let Some(why) = report.unfinished() {
-        let kind = match report.finish.map(|finish| finish.exit) {
-            Some(ExitCode::SetupFailed | ExitCode::Usage) => "set-up failed",
-            Some(ExitCode::Interrupted) => "interrupted",
-            _ => "unfinished",
-        };
-        suites.add(RUN_SUITE, case::error("the run comes to its end", RUN_SUITE, kind, &why));
-    }
-    let xml = suites.report();
-    file::replace(path, |out| {
-        xml.write_xml(out).map_err(|error| Error::Junit { path: path.into(), why: error.to_string() })
-    })
+/// The file, being made: the library wants all cases at once.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    path: PathBuf,
+    options: Options,
+    suites: Suites,
+    /// Why the run is not complete: what kind of end, and in words.
+    unfinished: Option<(&'static str, String)>,
 }
 
+impl Writer {
+    /// Cases of phases, as far as there are no cases of cells.
+    pub(crate) fn begin(path: &Path, report: &RunReport, options: Options) -> Self {
+        let started = timestamp(report.started_us.unwrap_or(report.last_us));
+        let mut suites = Suites { started, order: Vec::new(), cases: BTreeMap::new() };
+        for scenario in &report.scenarios {
+            for phase in scenario.phases.iter().filter(|phase| !options.cells || phase.error.is_some()) {
+                suites.add(&scenario.suite, case::of_phase(scenario, phase, options.allow));
+            }
+        }
+        let unfinished = report.unfinished().map(|why| {
+            let kind = match report.finish.map(|finish| finish.exit) {
+                Some(ExitCode::SetupFailed | ExitCode::Usage) => "set-up failed",
+                Some(ExitCode::Interrupted) => "interrupted",
+                _ => "unfinished",
+            };
+            (kind, why)
+        });
+        Self { path: path.into(), options, suites, unfinished }
+    }
+}
+
+impl Sink for Writer {
+    fn cell(&mut self, result: &CellResult) -> Result<(), Error> {
+        if self.options.cells {
+            self.suites.add(&result.cell.suite, case::of_cell(result, self.options.allow));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), Error> {
+        if let Some((kind, why)) = &self.unfinished {
+            self.suites.add(RUN_SUITE, case::error("the run comes to its end", RUN_SUITE, kind, why));
+        }
+        let Self { path, suites, .. } = *self;
+        let mut out = Replacement::begin(&path)?;
+        suites.report().write_xml(&mut out).map_err(|error| Error::Junit { path, why: error.to_string() })?;
+        out.commit()
+    }
+}
+
+#[derive(Debug)]
 struct Suites {
     started: OffsetDateTime,
     order: Vec<String>,

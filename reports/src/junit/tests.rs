@@ -4,16 +4,12 @@ use udn_model::observation::Outcome;
 use udn_model::verdict::Verdict;
 
 use super::*;
-use crate::jsonl::Writer;
+use crate::files::{self, Files};
 use crate::testing;
 
 fn junit(events: &[Event], options: Options) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, path) = (folder.path().join("events.jsonl"), folder.path().join("junit.xml"));
-    let mut writer = Writer::create(&log).unwrap();
-    events.iter().for_each(|event| writer.write(event).unwrap());
-    write(&path, &RunReport::read(&log).unwrap(), &log, options).unwrap();
-    std::fs::read_to_string(&path).unwrap()
+    let options = files::Options { junit: options, ..files::Options::default() };
+    testing::made_with(events, options, |path| Files { junit: Some(path), ..Files::default() })
 }
 
 /// `tests`, `failures`, `errors` of each suite, and how many cases are skipped.
