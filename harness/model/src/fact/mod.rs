@@ -148,7 +148,12 @@ fn promised_of_vm(world: &World, pod: &Pod) -> Vec<(Fact, Option<Family>)> {
             facts.push((Fact::NotReserved, Some(family)));
         }
     }
-    facts.extend([Fact::GuestMac, Fact::GuestMtu, Fact::GuestResolvers, Fact::GuestHostname].map(|fact| (fact, None)));
+    facts.extend([Fact::GuestMac, Fact::GuestResolvers, Fact::GuestHostname].map(|fact| (fact, None)));
+    // Else nothing shows what it must be.
+    let shown = world.pods.iter().any(|other| other.vm.is_none() && other.primary == pod.primary);
+    if shown || primary.is_some_and(|network| network.mtu.is_some()) {
+        facts.push((Fact::GuestMtu, None));
+    }
     if primary.is_some_and(|network| network.persistent) {
         facts.push((Fact::Claimed, None));
     }

@@ -258,7 +258,9 @@ impl Identity {
             let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
             format!("{} {to}{via} dev {}", route.family, route.dev)
         };
-        let mut routes: Vec<String> = view.routes.iter().map(route).collect();
+        // Its link's own come and go with its state.
+        let told = view.routes.iter().filter(|route| route.to.as_ref().is_none_or(is_global));
+        let mut routes: Vec<String> = told.map(route).collect();
         routes.sort_unstable();
         routes.dedup();
         let mut resolvers = guest.resolvers.clone();
