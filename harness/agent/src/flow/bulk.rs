@@ -16,6 +16,7 @@ use super::figures::Moment;
 use super::ledger::Ledger;
 use crate::agent::random;
 use crate::clock::MILLISECOND;
+use crate::probe::tcp::Handshake;
 use crate::probe::{Stop, classify, local_address, tcp};
 use crate::protocol::{
     BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULKS, Banner, Body, Bulk, BulkReport, BulkResult, Direction, Failure,
@@ -225,8 +226,10 @@ impl Running {
 
     fn advance(&mut self, reactor: &Reactor, token: Token, piece: &mut [u8]) -> Option<FlowEnd> {
         if matches!(self.stage, Stage::Handshake) {
-            if let Some(outcome) = tcp::refusal(&self.socket) {
-                return Some(FlowEnd::NotEstablished(outcome));
+            match tcp::handshake(&self.socket) {
+                Handshake::Pending => return None,
+                Handshake::Failed(outcome) => return Some(FlowEnd::NotEstablished(outcome)),
+                Handshake::Done => {}
             }
             self.connect_us = Some(now().monotonic.saturating_sub(self.started.monotonic));
             self.local = local_address(&self.socket);

@@ -10,6 +10,7 @@ use rustix::net::{self, RecvFlags, SendFlags, sockopt};
 
 use super::course::{Course, now};
 use crate::clock::monotonic_us;
+use crate::probe::tcp::Handshake;
 use crate::probe::{classify, local_address, tcp};
 use crate::protocol::{Banner, Failure, FlowEnd, Outcome, TcpFigures, Transport, Unreachable};
 use crate::sys::messages::{QueuedError, receive_error};
@@ -58,8 +59,10 @@ impl Stream {
     /// Reads all that came; says how the flow ended, if it did.
     pub(super) fn advance(&mut self, course: &mut Course) -> Option<FlowEnd> {
         if self.stage == Stage::Handshake {
-            if let Some(outcome) = tcp::refusal(&self.socket) {
-                return Some(FlowEnd::NotEstablished(outcome));
+            match tcp::handshake(&self.socket) {
+                Handshake::Pending => return None,
+                Handshake::Failed(outcome) => return Some(FlowEnd::NotEstablished(outcome)),
+                Handshake::Done => {}
             }
             course.connected(local_address(&self.socket));
             if let Err(errno) = sockopt::set_tcp_nodelay(&self.socket, true) {

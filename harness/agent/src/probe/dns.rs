@@ -11,7 +11,7 @@ use rustix::net::{self, RecvFlags, SendFlags};
 
 use super::classify;
 use super::message::{self, Reading};
-use super::tcp::{self, Stage};
+use super::tcp::{self, Handshake, Stage};
 use crate::clock::{MILLISECOND, monotonic_us, wall_us};
 use crate::facts;
 use crate::protocol::{Failure, Identify, Outcome, Probe, Resolution, Resolve, Resolved, Transport};
@@ -125,8 +125,10 @@ impl Question {
         local: &mut Option<SocketAddr>,
     ) -> Option<Resolution> {
         if matches!(stage, Stage::Handshake) {
-            if let Some(error) = tcp::refusal(socket) {
-                return Some(Resolution::Unanswered(error));
+            match tcp::handshake(socket) {
+                Handshake::Pending => return None,
+                Handshake::Failed(error) => return Some(Resolution::Unanswered(error)),
+                Handshake::Done => {}
             }
             let rtt_us = monotonic_us() - started;
             *local = super::local_address(socket);

@@ -49,8 +49,10 @@ pub(super) fn advance(
 ) -> Option<Outcome> {
     if matches!(stage, Stage::Handshake) {
         let rtt_us = monotonic_us() - started;
-        if let Some(outcome) = refusal(socket) {
-            return Some(outcome);
+        match handshake(socket) {
+            Handshake::Pending => return None,
+            Handshake::Failed(outcome) => return Some(outcome),
+            Handshake::Done => {}
         }
         *local = local_address(socket);
         if request.identify == Identify::None {
@@ -90,11 +92,28 @@ pub(super) fn out_of_time(stage: &Stage) -> Outcome {
     }
 }
 
-/// How the handshake ended, where no connection came of it.
-pub(crate) fn refusal(socket: &OwnedFd) -> Option<Outcome> {
-    let errno = pending_error(socket)?;
+/// What became of a handshake.
+pub(crate) enum Handshake {
+    /// Nothing yet, whatever made the socket ready.
+    Pending,
+    /// There is a connection.
+    Done,
+    /// There will be none.
+    Failed(Outcome),
+}
+
+/// How the handshake of a socket that became ready ended.
+///
+/// That there is no error does not mean that there is a connection: for an ICMP message the kernel first queues what it quotes,
+/// which wakes us, and notes the error a moment later, perhaps on another processor.
+pub(crate) fn handshake(socket: &OwnedFd) -> Handshake {
+    let error = pending_error(socket);
+    if error.is_none() && !matches!(net::getpeername(socket), Err(Errno::NOTCONN)) {
+        return Handshake::Done;
+    }
+    let Some(errno) = error.or_else(|| pending_error(socket)) else { return Handshake::Pending };
     let queued = receive_error(socket).ok().filter(|queued| queued.icmp.is_some());
-    Some(classify::reported(Transport::Tcp, queued.unwrap_or(QueuedError { errno, icmp: None })))
+    Handshake::Failed(classify::reported(Transport::Tcp, queued.unwrap_or(QueuedError { errno, icmp: None })))
 }
 
 fn pending_error(socket: &OwnedFd) -> Option<i32> {
