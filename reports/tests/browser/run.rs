@@ -40,9 +40,9 @@ pub(crate) fn page(folder: &Path, cells: usize) -> PathBuf {
 
 /// Cells fail every so often.
 fn cell(number: usize, cells: usize) -> Value {
-    let fails = number % (cells / FAILING) == 0;
+    let fails = number.is_multiple_of(cells / FAILING);
     let (scenario, place) = (format!("layer{}", number / IN_A_PHASE), number % IN_A_PHASE);
-    let family = if place % 2 == 0 { "v4" } else { "v6" };
+    let family = if place.is_multiple_of(2) { "v4" } else { "v6" };
     let transport = ["tcp", "udp", "icmp"][place / 2 % 3];
     let (from, to) = (place / 6 / PODS, place / 6 % PODS);
     let port = if transport == "icmp" { Value::Null } else { json!(8080) };
