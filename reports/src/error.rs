@@ -87,10 +87,10 @@ impl Error {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space or choose a folder on another disk with --out"
+            "; free some space or choose a place on another disk (`run`: --out, `report`: --html and its like)"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            "; choose a folder that you may write to with --out"
+            "; choose a place that you may write to (`run`: --out, `report`: --html and its like)"
         }
         _ => "",
     }
@@ -105,7 +105,7 @@ mod tests {
         let error = Error::write(Path::new("out/events.jsonl"))(io::ErrorKind::StorageFull.into());
         assert_eq!(
             error.to_string(),
-            "cannot write out/events.jsonl: no storage space; free some space or choose a folder on another disk with --out"
+            "cannot write out/events.jsonl: no storage space; free some space or choose a place on another disk (`run`: --out, `report`: --html and its like)"
         );
     }
 }

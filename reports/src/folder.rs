@@ -115,6 +115,21 @@ mod tests {
     }
 
     #[test]
+    fn a_run_leaves_all_its_files() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, mut log) = Folder::create(root.path()).unwrap();
+        let mut report = RunReport::default();
+        for event in crate::testing::failing_run() {
+            log.write(&event).unwrap();
+            report.apply(&event);
+        }
+        folder.finish(&report, files::Options::default()).unwrap();
+        for name in [EVENTS, REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS] {
+            assert!(root.path().join(name).metadata().unwrap().len() > 0, "{name}");
+        }
+    }
+
+    #[test]
     fn a_file_in_the_way_is_named() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");

@@ -249,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn the_report_is_as_its_published_schema_says() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
+        assert_eq!(schema["properties"]["format"]["const"], FORMAT);
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let events = testing::failing_run();
+        for events in [&events[..], &events[..6]] {
+            let (json, _) = report(events);
+            let errors: Vec<String> = validator.iter_errors(&json).map(|error| format!("{error:?}")).collect();
+            assert_eq!(errors, Vec::<String>::new());
+        }
+        let (mut json, _) = report(&events);
+        json["cells"][0]["verdict"] = "maybe".into();
+        assert!(!validator.is_valid(&json));
+    }
+
+    #[test]
     fn an_unfinished_run_says_so() {
         let events = testing::failing_run();
         let (json, _) = report(&events[..6]);

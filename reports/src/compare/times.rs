@@ -13,12 +13,13 @@ use crate::figures::Sorted;
 
 /// How times are compared, for `--help` and documents.
 pub const METHOD: &str = "\
-Slower to settle: of the cells that settled in both runs, each scenario's median and 95th percentile are compared. A
-scenario is slower if its time grew by at least 3 s (one round more, which one lost answer costs, is noise) and by a
-factor that is at least twice, and three robust standard deviations (1.4826 times the median distance from the median)
-but never more than four times, of what all scenarios' times grew by in the median: a slower machine makes all of them
-slower, and is told as such. Below 500 ms times count as if they took 500 ms more, so that 1 ms and 20 ms are alike.
-Longer outage: a flow of both runs that was out for at least 250 ms more, and more than twice as long.";
+Slower to settle: of the cells that settled in both runs, each scenario's median and 95th percentile are compared. A \
+scenario is slower if its time grew by at least 3 s (one round more, which one lost answer costs, is noise) and by a \
+factor that exceeds the median factor of all scenarios (a slower machine, told as such) at least twice, and by three \
+robust standard deviations (1.4826 times the median distance from the median); four times always counts. 500 ms, the \
+pace of rounds, are added to times before factors are taken, so that 1 ms and 20 ms are alike.
+
+Longer outage: a flow of both runs was out for at least 250 ms more, and for more than twice as long.";
 
 /// What is added to times before their ratio is taken, milliseconds: the pace of rounds.
 const PACE_MS: f64 = 500.0;

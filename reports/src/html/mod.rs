@@ -10,6 +10,7 @@ mod scenarios;
 mod settle;
 mod strings;
 mod summary;
+mod timeline;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -142,6 +143,7 @@ fn page(report: &RunReport, since: Option<&Comparison>) -> Markup {
                         div #findings-list {}
                     }
                     (scenarios::scenarios(report))
+                    (timeline::migrations(report))
                     (flows::flows(report))
                     (settle::settle(report))
                 }

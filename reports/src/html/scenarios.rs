@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use udn_model::verdict::Verdict;
+
 use super::{badge, sign, worst_first};
 use crate::run::{PhaseReport, RunReport, ScenarioReport};
 use crate::text;
@@ -55,7 +57,7 @@ fn filters() -> Markup {
 /// `first`: the number of its first phase.
 fn of_scenario(scenario: &ScenarioReport, first: usize) -> Markup {
     html! {
-        details.scenario {
+        details.scenario open[matches!(scenario.verdict(), Verdict::Fail | Verdict::Error | Verdict::Unstable)] {
             summary {
                 (badge(scenario.verdict()))
                 span.name { (scenario.scenario) }

@@ -11,6 +11,8 @@ use crate::text;
 
 /// How many cells of a kind of change are named.
 const NAMED: usize = 50;
+/// Up to so many are shown without being asked for.
+const FEW: usize = 10;
 
 pub(super) fn title(report: &RunReport) -> String {
     format!("{}: run {} on {}", outcome(report), report.run, report.target)
@@ -150,7 +152,7 @@ pub(super) fn changes(since: &Comparison) -> Markup {
             h2 #changes-title { "Since run " (before.run) " of " (before.started) }
             @if since.changes.is_empty() { p { "Every cell ended as it did then." } }
             @for (change, count) in since.counts() {
-                details open[change.is_worse()] {
+                details open[change.is_worse() && count <= FEW] {
                     summary { strong { (text::number(count)) } " " (change.title()) }
                     (changed(change, since))
                 }

@@ -1,5 +1,5 @@
 use udn_model::cell::Expectation;
-use udn_model::event::Event;
+use udn_model::event::{Event, EventKind};
 use udn_model::observation::Outcome;
 use udn_model::verdict::Verdict;
 

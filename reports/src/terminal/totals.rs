@@ -8,7 +8,7 @@ use udn_model::event::TimeBudget;
 use udn_model::verdict::{ExitCode, Verdict};
 
 use super::{Options, line};
-use crate::folder::{EVENTS, JUNIT, REPORT};
+use crate::folder::{EVENTS, HTML, JUNIT, MARKDOWN, OPENMETRICS, REPORT};
 use crate::run::RunReport;
 use crate::text;
 
@@ -51,7 +51,11 @@ pub(super) fn totals(report: &RunReport, folder: Option<&Path>, options: Options
         );
     }
     if let Some(folder) = folder {
-        field(&mut out, "files", &format!("{}/ {REPORT} {JUNIT} {EVENTS}", folder.display()));
+        field(
+            &mut out,
+            "files",
+            &format!("{}/ {HTML} {MARKDOWN} {REPORT} {JUNIT} {OPENMETRICS} {EVENTS}", folder.display()),
+        );
     }
     out
 }

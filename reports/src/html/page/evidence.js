@@ -15,7 +15,7 @@ function attemptsTable(cell) {
   const line = (attempt) => {
     const when = attempt.count > 1 ? `${duration(attempt.first)} to ${duration(attempt.last)}` : duration(attempt.first);
     const took = attempt.took === null ? "" : `${(attempt.took / 1000).toFixed(3)} ms`;
-    const arrived = witnessed ? `${attempt.arrived} of ${attempt.count}` : "not looked for";
+    const arrived = witnessed || attempt.arrived ? `${attempt.arrived} of ${attempt.count}` : "not looked for";
     return `<tr><td class="number">${attempt.count}</td><td>${when}
       <span class="axis" aria-hidden="true"><span style="left:${part(attempt.first - from)}%;width:${part(attempt.last - attempt.first)}%"></span></span></td>
       <td>${esc(attempt.outcome)}</td><td class="number">${took}</td><td>${arrived}</td></tr>`;

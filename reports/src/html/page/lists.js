@@ -32,6 +32,7 @@ function findingHtml(cells) {
 function showFindings() {
   const kinds = findings();
   byId("findings").hidden = kinds.length === 0;
+  if (kinds.every((cells) => cellVerdict(cells[0]) === "known")) byId("findings-title").textContent = "Known issues";
   more(byId("findings-list"), kinds, findingHtml, 20);
 }
 
@@ -45,8 +46,7 @@ function showMatches(cells) {
   const place = byId("matches");
   place.hidden = cells === null || cells.length === 0;
   if (cells === null) return;
-  const order = (cell) => (BAD.indexOf(cellVerdict(cell)) + BAD.length + 1) % (BAD.length + 1); // good ones last
-  const sorted = cells.some((cell) => order(cell) !== BAD.length) ? [...cells].sort((a, b) => rank(a) - rank(b) || a - b) : cells;
+  const sorted = [...cells].sort((one, other) => rank(one) - rank(other) || one - other);
   place.innerHTML = "<details class='matches'><summary>As a list</summary><ul></ul></details>";
   const list = place.querySelector("ul");
   place.querySelector("details").addEventListener("toggle", () => {

@@ -43,7 +43,7 @@ function matrixHtml(title, cells) {
       });
       width += families.length;
     }
-    first += `<th scope="colgroup" colspan="${width}" class="target edge"><span>${esc(target)}</span></th>`;
+    first += `<th scope="colgroup" colspan="${width}" class="target edge" title="${esc(target)}"><span>${esc(target)}</span></th>`;
   }
   const withWays = cells.some((cell) => rows[cell][AT.way]);
   const head = `<tr><th class="corner" rowspan="${withWays ? 3 : 2}" scope="col">from \\ to</th>${first}</tr>` +
@@ -59,7 +59,7 @@ function matrixHtml(title, cells) {
       });
       return `<td${edge ? ' class="edge"' : ""}>${buttons.join("")}</td>`;
     });
-    return `<tr><th scope="row">${esc(line)}</th>${data.join("")}</tr>`;
+    return `<tr><th scope="row" title="${esc(line)}">${esc(line)}</th>${data.join("")}</tr>`;
   });
   const label = `${title}: ${grouped(cells.length)} ${cells.length === 1 ? "cell" : "cells"}`;
   return `<h4>${label}</h4><div class="scroll"><table class="matrix" aria-label="${label}">
