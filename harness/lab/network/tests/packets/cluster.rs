@@ -182,9 +182,21 @@ impl Cluster {
         node: &str,
         annotations: Value,
     ) -> Result<Sandbox> {
+        self.create_labelled(namespace, name, node, json!({}), annotations).await
+    }
+
+    /// … with labels.
+    pub(crate) async fn create_labelled(
+        &self,
+        namespace: &str,
+        name: &str,
+        node: &str,
+        labels: Value,
+        annotations: Value,
+    ) -> Result<Sandbox> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pod = serde_json::from_value(json!({
-            "metadata": {"name": name, "annotations": annotations},
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
             "spec": {"nodeName": node, "containers": [{"name": "c", "image": "none"}]},
         }))?;
         let pod = api
@@ -207,15 +219,20 @@ impl Cluster {
         self.attach(sandbox).await
     }
 
-    pub(crate) async fn attach(&self, sandbox: Sandbox) -> Result<Attached> {
+    /// Attaches a pod that answers nobody.
+    pub(crate) async fn attach_silent(&self, sandbox: &Sandbox) -> Result<udn_lab_sys::pod::Attached> {
         let end = Instant::now() + Duration::from_secs(30);
-        let attached = loop {
-            match self.network.attach(&sandbox).await {
-                Ok(attached) => break attached,
+        loop {
+            match self.network.attach(sandbox).await {
+                Ok(attached) => return Ok(attached),
                 Err(AttachError::Pending { .. }) if Instant::now() < end => {}
                 Err(error) => return Err(error.into()),
             }
-        };
+        }
+    }
+
+    pub(crate) async fn attach(&self, sandbox: Sandbox) -> Result<Attached> {
+        let attached = self.attach_silent(&sandbox).await?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &sandbox.namespace);
         let pod = api.get(&sandbox.pod).await?;
         let text =

@@ -13,7 +13,7 @@ use udn_lab_sys::site::{EXTERNAL_V4, EXTERNAL_V6, Site};
 use crate::cluster::{Attached, Cluster, eventually, socket};
 use crate::policies;
 use crate::probe::{Cell, Wanted, listen, settle};
-use crate::services;
+use crate::{services, vms};
 
 const UDN: &str = "UserDefinedNetwork";
 const CUDN: &str = "ClusterUserDefinedNetwork";
@@ -28,6 +28,9 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         listen(&node.netns, &node.name, HOST_PORT)?;
     }
     listen(&site.nodes[0].netns, "api-server", 6443)?;
+    if std::env::var("UDN_PACKETS_ONLY").is_ok_and(|only| only == "vms") {
+        return vms::run(&cluster, &site).await.context("virtual machines");
+    }
     networks(&cluster).await?;
     let pods = cluster
         .pods(&[
@@ -69,6 +72,7 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         recreate(&cluster).await.context("recreate"),
         nothing_circulates(&site).await.context("frames that were flooded"),
         policies::run(&cluster, &site, &pods).await.context("policies"),
+        vms::run(&cluster, &site).await.context("virtual machines"),
     ] {
         match result {
             Ok(()) => {}
@@ -335,7 +339,11 @@ async fn multi_homing(cluster: &Cluster, pods: &[Attached]) -> Result<()> {
 }
 
 async fn static_requests(cluster: &Cluster) -> Result<()> {
-    let request = |ip: &str, mac: &str| json!({"v1.multus-cni.io/default-network": json!([{"name": "default", "namespace": "ovn-kubernetes", "ips": [ip], "mac": mac}]).to_string()});
+    // One address of each family, or the request is refused.
+    let request = |ip: &str, mac: &str| {
+        json!({"v1.multus-cni.io/default-network": json!([{"name": "default", "namespace": "ovn-kubernetes",
+        "ips": [ip, format!("2014:100:300::7:{}/60", ip.split(['.', '/']).nth(3).unwrap_or_default())], "mac": mac}]).to_string()})
+    };
     let first = cluster.pod("gray", "s1", NODES[1], request("172.16.1.7/16", "02:03:04:05:06:07")).await?;
     ensure!(first.own_addresses().contains(&"172.16.1.7".parse()?), "{:?}", first.addresses);
     cluster.create_pod("gray", "s2", NODES[2], request("172.16.1.7/16", "02:03:04:05:06:08")).await?;
