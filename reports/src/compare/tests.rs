@@ -102,6 +102,14 @@ fn a_run_is_not_worse_than_itself() {
 }
 
 #[test]
+fn a_newer_run_that_did_not_finish_is_not_called_as_good() {
+    let events = testing::failing_run();
+    let comparison = compared(&events, &events[..events.len() - 1]);
+    assert!(!comparison.worse && !comparison.after.finished);
+    assert!(text(&comparison).contains("\nthe newer run did not finish; "));
+}
+
+#[test]
 fn what_gets_less_bad_is_not_newly_so() {
     use Verdict::{Error, Fail, Pass, Unstable};
     let between = |before, after| Change::between(Some(before), Some(after));

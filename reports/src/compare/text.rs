@@ -50,8 +50,11 @@ fn verdict(comparison: &Comparison) -> String {
         let worse: usize =
             comparison.counts().iter().filter(|(change, _)| change.is_worse()).map(|(_, cells)| cells).sum();
         format!("worse: {} newly fail, are unstable or cannot be judged{still}", count(worse, "cell"))
-    } else {
+    } else if comparison.after.finished {
         format!("not worse: {} unchanged{still}", count(comparison.unchanged, "cell"))
+    } else {
+        let unchanged = count(comparison.unchanged, "cell");
+        format!("the newer run did not finish; as far as it came it is not worse: {unchanged} unchanged{still}")
     }
 }
 

@@ -8,6 +8,7 @@ mod chromium;
 mod run;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -23,14 +24,28 @@ const SIZE: u64 = 8 << 20;
 
 fn main() {
     let arguments = Arguments::from_args();
+    let folder = tempfile::tempdir().unwrap();
+    // Made once, and only if a test runs.
+    let file: Arc<LazyLock<PathBuf, _>> = {
+        let folder = folder.path().to_owned();
+        Arc::new(LazyLock::new(move || run::page(&folder, MANY)))
+    };
     let trials = [
         ("page::opens_with_20000_cells", opens as fn(&mut Page) -> Result<(), String>),
         ("page::filters", filters),
         ("page::shows_a_table_and_evidence_by_keyboard", expands),
         ("page::follows_a_link_to_a_cell", follows),
     ];
-    let trials = trials.into_iter().map(|(name, test)| Trial::ignorable_test(name, move || with_page(test)));
-    libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials.collect()).exit();
+    let trials = trials.into_iter().map(|(name, test)| {
+        let file = Arc::clone(&file);
+        Trial::ignorable_test(name, move || match chromium::find() {
+            Some(program) => with_page(&program, &file, test),
+            None => Ok(Completion::ignored_with("no Chromium here: install Debian's package chromium")),
+        })
+    });
+    let conclusion = libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials.collect());
+    drop(folder); // exit() drops nothing
+    conclusion.exit();
 }
 
 /// A browser with the large page open.
@@ -39,26 +54,15 @@ struct Page {
     file: PathBuf,
 }
 
-fn with_page(test: fn(&mut Page) -> Result<(), String>) -> Result<Completion, Failed> {
-    let Some(program) = chromium::find() else {
-        return Ok(Completion::ignored_with("no Chromium here: install Debian's package chromium"));
-    };
-    let folder = tempfile::tempdir()?;
-    let file = run::page(folder.path(), MANY);
-    let mut page = Page { browser: Chromium::start(&program)?, file };
-    page.open("")?;
+fn with_page(program: &Path, file: &Path, test: fn(&mut Page) -> Result<(), String>) -> Result<Completion, Failed> {
+    let mut page = Page { browser: Chromium::start(program)?, file: file.to_owned() };
+    page.browser.open(file)?;
     test(&mut page)?;
     let complaints = page.browser.complaints();
     if complaints.is_empty() { Ok(Completion::Completed) } else { Err(complaints.join("\n").into()) }
 }
 
 impl Page {
-    /// Opens the page, at this fragment.
-    fn open(&mut self, fragment: &str) -> Result<(), String> {
-        let file = format!("{}{fragment}", self.file.display());
-        self.browser.open(Path::new(&file))
-    }
-
     /// An expression has to give this.
     fn expect(&mut self, expression: &str, expected: impl Into<serde_json::Value>) -> Result<(), String> {
         let (found, expected) = (self.browser.evaluate(expression)?, expected.into());
