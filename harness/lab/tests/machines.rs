@@ -95,7 +95,7 @@ fn moves() -> Result<(), Failed> {
             assert_eq!(source, "Succeeded");
         }
         world.delete("db").await;
-        assert_eq!(world.emulators(), 0, "an emulator is left");
+        world.emulators(0).await;
     })
 }
 
@@ -113,7 +113,7 @@ fn faults() -> Result<(), Failed> {
             assert_eq!(now["migrationState"]["failed"], true, "{fault}");
             let again = world.console("db").await.hello(Duration::from_secs(10)).await;
             assert_eq!(hello["boot"], again["boot"], "{fault}: it is another life");
-            assert_eq!(world.emulators(), 1, "{fault}");
+            world.emulators(1).await;
         }
         // Two at once: one after the other.
         world.migrate("one", "db", json!({})).await;
@@ -158,7 +158,7 @@ fn strategies() -> Result<(), Failed> {
         world.act("db", "migrate").await.unwrap();
         world.act("db", "stop").await.unwrap();
         world.until("db", "Stopped", |machine| machine["status"]["printableStatus"] == "Stopped").await;
-        assert_eq!(world.emulators(), 0);
+        world.emulators(0).await;
         // What cannot be had is said, and disturbs nobody.
         world.machine_from("greedy", "Always", "4096Gi", "udn-conformance.local/guest").await;
         world.machine_from("other", "Always", "96Mi", "quay.io/fedora").await;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{AttachParams, DeleteParams, Patch, PatchParams, PostParams};
@@ -220,9 +220,17 @@ impl World {
         connection
     }
 
-    /// How many emulators this program's labs run.
-    pub(crate) fn emulators(&self) -> usize {
-        crate::killed::emulators(&format!("{NAMESPACE}_"))
+    /// Waits until this program's labs run so many emulators: one that was told to end does so a moment after its object says.
+    pub(crate) async fn emulators(&self, wanted: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let found = crate::killed::emulators(&format!("{NAMESPACE}_"));
+            if found == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{found} emulators run after five seconds, not {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
