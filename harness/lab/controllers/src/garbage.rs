@@ -102,7 +102,8 @@ impl Garbage {
 
     async fn reconcile(self, uid: String) -> Result<Option<Duration>, Error> {
         let Some(item) = self.inventory.get(&uid) else { return Ok(None) };
-        let Some(kind) = self.kind(&item.kind) else { return Ok(None) };
+        // Its kind is reported before kinds are known, at the start.
+        let Some(kind) = self.kind(&item.kind) else { return Ok(Some(UNWATCHED)) };
         if item.deleting {
             if item.has_finalizer(ORPHAN) {
                 return self.orphan(&kind, &item).await;
@@ -206,7 +207,7 @@ impl Garbage {
     /// The dependents forget their owner, then the owner may go.
     async fn orphan(&self, kind: &KindInfo, item: &Item) -> Result<Option<Duration>, Error> {
         for dependent in self.inventory.dependents(&item.uid) {
-            let Some(kind) = self.kind(&dependent.kind) else { continue };
+            let Some(kind) = self.kind(&dependent.kind) else { return Ok(Some(UNWATCHED)) };
             let leaving = [item.uid.clone()];
             self.patch(&kind, &dependent, |now| without_owners(now, &leaving)).await?;
         }
