@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
 use udn_cluster::{Connect, Error, Kube};
 use udn_lab::Lab;
-use udn_lab_sys::packages::Progress as Packages;
+use udn_lab_sys::packages::{self, Progress as Packages};
 use udn_model::cell::Feature;
 use udn_model::plan::Environment;
 
@@ -231,6 +232,23 @@ pub(crate) async fn start(options: udn_lab::Options, events: Events) -> Result<L
         Err(error) => Err(Failure::setup(anyhow::Error::new(error).context("starting the lab ended early"))),
     };
     end(stage, lab)
+}
+
+/// Fetches what the lab's virtual machines run on, where it is not there yet: the first that asks would else wait for it
+/// without a word. Where that fails, the lab says so of each of them.
+pub(crate) async fn machines(events: &Events) {
+    let (events, stage) = (events.clone(), Arc::new(OnceLock::new()));
+    let telling = stage.clone();
+    let ensure = move || {
+        let tell = |progress: Packages| {
+            telling.get_or_init(|| events.stage("virtual machines")).progress(words(&progress));
+        };
+        packages::machines::ensure(&udn_lab::default_folder(), &tell).map_err(Failure::setup)
+    };
+    let Ok(ensured) = tokio::task::spawn_blocking(ensure).await else { return };
+    if let Some(stage) = Arc::into_inner(stage).and_then(OnceLock::into_inner) {
+        stage.end(ensured.as_ref().err());
+    }
 }
 
 fn tell(stage: &Stage, progress: udn_lab::Progress) {

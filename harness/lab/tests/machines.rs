@@ -12,6 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
 use udn_lab::{Lab, Options};
+use udn_lab_sys::packages;
 
 use crate::world::World;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
 
 /// Runs `test` in a lab with one namespace whose primary network keeps addresses.
 fn in_a_world(test: impl AsyncFnOnce(&World)) -> Result<(), Failed> {
+    fetched();
     let lab = Lab::start(&Options::default(), &|_| {})?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -42,6 +44,11 @@ fn in_a_world(test: impl AsyncFnOnce(&World)) -> Result<(), Failed> {
     assert_eq!(lab.status()?.problems, Vec::<String>::new());
     lab.stop()?;
     Ok(())
+}
+
+/// What guests run on is there, so that no test waits for packages and blames somebody else.
+fn fetched() {
+    packages::machines::ensure(&udn_lab::default_folder(), &|_| {}).expect("packages of virtual machines");
 }
 
 fn moves() -> Result<(), Failed> {

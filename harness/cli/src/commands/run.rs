@@ -9,8 +9,9 @@ use anyhow::anyhow;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 use udn_model::baseline::Baseline;
+use udn_model::cell::Feature;
 use udn_model::event::{Event, EventKind, FORMAT, TimeBudget};
-use udn_model::plan::{Environment, Plan};
+use udn_model::plan::{Environment, Plan, PlannedCell};
 use udn_model::scenario::Suite;
 use udn_model::verdict::{Allow, Counts, ExitCode};
 use udn_reports::folder::Folder;
@@ -153,6 +154,12 @@ impl Run<'_> {
                 return self.stillborn(size, failure.exit);
             }
         };
+        if lab.is_some() && wants_machines(&plan) {
+            tokio::select! {
+                () = target::machines(&self.events) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
         let header = Header {
             run: self.id.clone(),
             target: target.into(),
@@ -275,6 +282,13 @@ impl Run<'_> {
         self.events.tell(EventKind::RunFinished { counts: Counts::default(), duration_ms: duration, time, exit });
         exit
     }
+}
+
+/// Whether virtual machines will run.
+fn wants_machines(plan: &Plan) -> bool {
+    let tried = |planned: &&PlannedCell| planned.skip.is_none();
+    let runs = plan.scenarios.iter().filter(|it| it.scenario.world.requires.contains(&Feature::VirtualMachines));
+    runs.flat_map(|it| &it.phases).flat_map(|phase| &phase.cells).any(|cell| tried(&cell))
 }
 
 /// The versions of the target and of this program.

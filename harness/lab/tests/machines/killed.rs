@@ -32,6 +32,7 @@ pub(crate) fn role() -> ExitCode {
 }
 
 pub(crate) fn killed() -> Result<(), Failed> {
+    crate::fetched();
     for (round, delay) in [1, 20, 90, 250].into_iter().enumerate() {
         let mark = format!("{}-{round}", std::process::id());
         let mut program =
