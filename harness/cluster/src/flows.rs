@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep};
 use udn_agent::protocol::{Body, Flow, FlowEnd, FlowReport, FlowResult, Gap, Op, Transport};
-use udn_model::flow::{FlowFigures, FlowGap};
+use udn_model::flow::{FlowFigures, FlowGap, FlowRate};
 use udn_model::observation::Outcome;
 use udn_runner::cluster::{Report, Shot};
 
@@ -228,7 +228,10 @@ fn figures(report: &FlowReport, looked: Looked, now_us: i64) -> FlowFigures {
         bytes_received: report.bytes_received,
         ended: None,
         gaps,
-        rate: None,
+        rate: Some(FlowRate {
+            from_us: clock(report.rate_from_us) + ahead_us,
+            per_100ms: report.rate.iter().copied().map(u64::from).collect(),
+        }),
     }
 }
 

@@ -1,4 +1,13 @@
-//! A provisioned world: its pods, their agents, and everything that the runner asks of it.
+//! A provisioned world: everything that the runner asks of it.
+//!
+//! * this file: the world, and the answers
+//! * `stations`: its agents
+//! * `traces`: what was made
+//! * `repeat`: commands that repeat a probe by hand
+
+mod repeat;
+mod stations;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -6,65 +15,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OnceCell, Semaphore};
-use udn_agent::protocol::{Body, Listen, Op, Transport as Wire};
+use udn_agent::protocol::{Body, Op};
 use udn_model::cell::{Claim, ObjectRef, Target, VantagePoint};
-use udn_model::fact::{Announcement, Fact, PodView, Scene, judge};
-use udn_model::flow::FLOW_PORT;
+use udn_model::fact::{Fact, PodView, Scene, judge};
 use udn_model::migration::Migration;
 use udn_model::naming::Naming;
-use udn_model::observation::Outcome;
 use udn_model::scenario::Action;
-use udn_model::world::{PROBE_CONTAINER, PodRef, VM_KIND, World as Declared};
-use udn_runner::cluster::{
-    AddressBook, Arrivals, FactQuestion, Found, Over, Report, Shot, Trouble, World, node_identity,
-};
+use udn_model::world::{PodRef, VM_KIND, World as Declared};
+use udn_runner::cluster::{AddressBook, Arrivals, FactQuestion, Found, Report, Shot, Trouble, World};
 
-use crate::agent::arrivals::ArrivalLog;
-use crate::agent::console::Console;
-use crate::agent::link::Exec;
-use crate::agent::{Agent, AgentError};
+use self::stations::Post;
+pub(crate) use self::stations::Station;
+pub(crate) use self::traces::Traces;
 use crate::claims::{self, Answer, Known};
 use crate::error::Error;
-use crate::flows::{Flows, Stalls};
+use crate::flows::Stalls;
 use crate::inject::Injection;
 use crate::lookups::{self, Dns, Names};
-use crate::names::{AGENT_DIRECTORY, nodes_namespace};
 use crate::nodes::Outposts;
 use crate::objects::{Objects, Real};
 use crate::pods::{Key, PodWatch};
 use crate::services::{self, Announcers};
-use crate::vm::{self, Ear, Vms};
+use crate::vm::{self, Vms};
 use crate::{act, addresses, evidence, probes, slices, view};
 
 /// How long an agent may take to look around.
 pub(crate) const FACTS_PATIENCE: Duration = Duration::from_secs(15);
-
-/// An agent and what has arrived at it.
-#[derive(Debug)]
-pub(crate) struct Station {
-    pub(crate) agent: Agent,
-    pub(crate) log: ArrivalLog,
-    pub(crate) flows: Flows,
-    pub(crate) ear: Ear,
-}
-
-impl Station {
-    pub(crate) fn new(agent: Agent) -> Self {
-        Self { agent, log: ArrivalLog::default(), flows: Flows::default(), ear: Ear::default() }
-    }
-}
-
-/// A pod's agent, started by whoever needs it first.
-#[derive(Debug, Default)]
-struct Post {
-    uid: String,
-    started: OnceCell<Result<Arc<Station>, AgentError>>,
-}
 
 /// The world.
 pub(crate) struct KubeWorld {
@@ -89,36 +68,6 @@ pub(crate) struct KubeWorld {
     /// The cluster's domain, once a pod said it.
     domain: OnceCell<String>,
     pub(crate) announcers: Announcers,
-}
-
-/// What was made, so that it can be removed: also where making was broken off.
-#[derive(Debug, Default)]
-pub(crate) struct Traces(Mutex<BTreeSet<TraceKey>>);
-
-/// api version, kind, namespace, name.
-type TraceKey = (String, String, Option<String>, String);
-
-impl Traces {
-    fn add(&self, object: &Real) {
-        let key = (object.api_version.clone(), object.kind.clone(), object.namespace.clone(), object.name.clone());
-        lock(&self.0).insert(key);
-    }
-
-    /// What does not go with a namespace of the run: namespaces, cluster-scoped objects, guests in others' namespaces.
-    pub(crate) fn roots(&self) -> Vec<Real> {
-        let all = lock(&self.0);
-        let namespaces: BTreeSet<&String> =
-            all.iter().filter(|(_, kind, _, _)| kind == "Namespace").map(|(.., name)| name).collect();
-        all.iter()
-            .filter(|(_, _, namespace, _)| namespace.as_ref().is_none_or(|namespace| !namespaces.contains(namespace)))
-            .map(|(api_version, kind, namespace, name)| Real {
-                api_version: api_version.clone(),
-                kind: kind.clone(),
-                namespace: namespace.clone(),
-                name: name.clone(),
-            })
-            .collect()
-    }
 }
 
 /// What a world is made with.
@@ -238,132 +187,6 @@ impl KubeWorld {
         (self.naming.real(&pod.namespace), pod.name.clone())
     }
 
-    /// What identities of this world's pods begin with: another run's or world's pod is a wrong peer.
-    fn identity_prefix(&self) -> String {
-        format!("{}{}/", self.run, self.instance)
-    }
-
-    /// Starts the agent of a pod and waits until it listens on the pod's ports.
-    pub(crate) async fn attach(&self, pod: &PodRef) -> Result<(), Error> {
-        let told = |source| Error::Agent { pod: pod.to_string(), source };
-        self.start(pod).await.map(drop).map_err(told)
-    }
-
-    /// The agent of a pod.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub(crate) async fn station(&self, pod: &PodRef) -> Result<Arc<Station>, String> {
-        self.start(pod).await.map_err(|error| format!("agent in {pod} {error}"))
-    }
-
-    async fn start(&self, pod: &PodRef) -> Result<Arc<Station>, AgentError> {
-        if let Some(vm) = self.vms.get(pod) {
-            // Its console is found by its name, whichever pod runs it.
-            return self.started(pod, String::new(), self.start_in_guest(pod, vm)).await;
-        }
-        let object = self.pods.get(&self.key_of(pod)).ok_or_else(|| AgentError::Exec("the pod is not there".into()))?;
-        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        if !is_running(&object) {
-            return Err(AgentError::Exec(format!("the pod does not run: {}", claims::pod_state(&object))));
-        }
-        self.started(pod, uid, self.start_anew(pod, &object)).await
-    }
-
-    /// The agent of a pod of this uid, started by whoever is first.
-    async fn started(
-        &self,
-        pod: &PodRef,
-        uid: String,
-        start: impl Future<Output = Result<Arc<Station>, AgentError>>,
-    ) -> Result<Arc<Station>, AgentError> {
-        let post = {
-            let mut posts = lock(&self.posts);
-            let post = posts.entry(pod.clone()).or_default();
-            if post.uid != uid {
-                *post = Arc::new(Post { uid, started: OnceCell::new() });
-            }
-            post.clone()
-        };
-        let started = post.started.get_or_init(|| start).await.clone();
-        if started.is_err() {
-            // The next one may have more luck: the pod may be ready by then.
-            let mut posts = lock(&self.posts);
-            if posts.get(pod).is_some_and(|known| Arc::ptr_eq(known, &post)) {
-                posts.remove(pod);
-            }
-        }
-        started
-    }
-
-    async fn start_anew(&self, pod: &PodRef, object: &Value) -> Result<Arc<Station>, AgentError> {
-        let (namespace, name) = self.key_of(pod);
-        let pods: Api<Pod> = Api::namespaced(self.objects.client.clone(), &namespace);
-        let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-        let link = Exec::new(pods, &name, uid, Some(PROBE_CONTAINER), AGENT_DIRECTORY, self.uploads.clone());
-        let station = Station::new(Agent::start(link, self.session));
-        station.agent.ready().await?;
-        self.listen(pod, station, ports(object)).await
-    }
-
-    async fn start_in_guest(&self, vm: &PodRef, known: vm::Known) -> Result<Arc<Station>, AgentError> {
-        let (namespace, name) = self.key_of(vm);
-        let link = Console::new(self.objects.client.clone(), &namespace, &name);
-        let station = Station::new(Agent::start(link, self.session));
-        station.agent.ready().await?;
-        self.listen(vm, station, known.ports).await
-    }
-
-    async fn listen(
-        &self,
-        pod: &PodRef,
-        station: Station,
-        ports: Vec<(Wire, u16)>,
-    ) -> Result<Arc<Station>, AgentError> {
-        for (transport, port) in ports {
-            let identity = format!("{}{pod}", self.identity_prefix());
-            let echo = transport == Wire::Tcp && port == FLOW_PORT;
-            station.agent.listen(Listen { transport, port, identity, echo }).await?;
-        }
-        Ok(Arc::new(station))
-    }
-
-    /// All agents of this world that were started.
-    pub(crate) fn stations(&self) -> Vec<Arc<Station>> {
-        let posts = lock(&self.posts);
-        posts.values().filter_map(|post| post.started.get()?.as_ref().ok().cloned()).collect()
-    }
-
-    /// What a pod's agent heard: an error where it cannot, since then silence proves nothing.
-    async fn heard(&self, pod: &PodRef) -> Result<Vec<Announcement>, String> {
-        let station = self.station(pod).await?;
-        station.ear.heard(&station.agent).await.map_err(|error| format!("announcements at {pod}: {error}"))
-    }
-
-    /// Which life a pod's agent lives, if it was started and is attached to.
-    fn life(&self, pod: &PodRef) -> Option<u64> {
-        let post = lock(&self.posts).get(pod).cloned()?;
-        let agent = &post.started.get()?.as_ref().ok()?.agent;
-        // A console is gone for a moment when its VM moves, and the guest's life goes on.
-        if self.vms.get(pod).is_some() { agent.last_life() } else { agent.life() }
-    }
-
-    async fn station_of(&self, from: &VantagePoint) -> Result<Arc<Station>, Outcome> {
-        match from {
-            VantagePoint::Pod(pod) => match self.start(pod).await {
-                Ok(station) => Ok(station),
-                Err(error @ AgentError::Exec(_)) => Err(Outcome::Unresolved { why: format!("agent in {pod} {error}") }),
-                Err(error) => Err(probes::failure(&error)),
-            },
-            VantagePoint::Node(slot) => self
-                .outposts
-                .node(*slot)
-                .await
-                .map_err(|why| Outcome::AgentFailed { why: format!("{}: {why}", node_identity(*slot)) }),
-            VantagePoint::External => self.outposts.external().await.map_err(|why| Outcome::AgentFailed { why }),
-        }
-    }
-
     /// What names are called in full, where shots are about names. The agent knows the cluster's domain.
     async fn names(&self, station: &Station, shots: &[Shot]) -> Option<Names<'_>> {
         shots.iter().find(|shot| shot.lookup.is_some())?;
@@ -392,22 +215,6 @@ impl KubeWorld {
     }
 }
 
-/// The ports that a pod's probe container declares, as far as the agent speaks their protocol.
-fn ports(pod: &Value) -> Vec<(Wire, u16)> {
-    let containers = pod["spec"]["containers"].as_array();
-    let probe = containers.into_iter().flatten().find(|container| container["name"] == PROBE_CONTAINER);
-    let declared = probe.and_then(|probe| probe["ports"].as_array()).into_iter().flatten();
-    let read = |port: &Value| {
-        let transport = match port["protocol"].as_str() {
-            None | Some("TCP") => Wire::Tcp,
-            Some("UDP") => Wire::Udp,
-            Some(_) => return None,
-        };
-        Some((transport, u16::try_from(port["containerPort"].as_u64()?).ok()?))
-    };
-    declared.filter_map(read).collect()
-}
-
 /// Who has to have heard what a question is about.
 fn listener(question: &FactQuestion) -> Option<&PodRef> {
     match &question.fact {
@@ -419,12 +226,6 @@ fn listener(question: &FactQuestion) -> Option<&PodRef> {
 
 fn listeners(questions: &[FactQuestion]) -> BTreeSet<PodRef> {
     questions.iter().filter_map(listener).cloned().collect()
-}
-
-fn is_running(pod: &Value) -> bool {
-    let statuses = pod["status"]["containerStatuses"].as_array();
-    let probe = statuses.into_iter().flatten().find(|status| status["name"] == PROBE_CONTAINER);
-    probe.is_some_and(|status| !status["state"]["running"].is_null())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -546,7 +347,11 @@ impl World for KubeWorld {
     }
 
     async fn migrations(&self) -> Vec<Migration> {
-        self.vms.migrations()
+        let mut migrations = self.vms.migrations();
+        for migration in migrations.iter_mut().filter(|migration| migration.succeeded) {
+            migration.announcements = self.announced_since(migration.asked_us).await;
+        }
+        migrations
     }
 
     async fn claim(&self, object: &ObjectRef, claim: &Claim) -> Result<Found, Trouble> {
@@ -574,33 +379,7 @@ impl World for KubeWorld {
     }
 
     fn repeat(&self, from: &VantagePoint, shot: &Shot) -> Option<String> {
-        let (namespace, pod) = match from {
-            // There is no shell in a guest.
-            VantagePoint::Pod(pod) if self.vms.get(pod).is_some() => return None,
-            VantagePoint::Pod(pod) => self.key_of(pod),
-            VantagePoint::Node(slot) => (nodes_namespace(&self.run), node_identity(*slot)),
-            VantagePoint::External => return None,
-        };
-        let to = match shot.port {
-            Some(port) => std::net::SocketAddr::new(shot.to, port).to_string(),
-            None => shot.to.to_string(),
-        };
-        let (transport, timeout) = (shot.transport, shot.timeout.as_millis());
-        if shot.over == Over::Flow {
-            return Some(format!(
-                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent flow {transport} {to} --for-ms 10000"
-            ));
-        }
-        if let Some(udn_runner::cluster::Lookup::Question(name, family)) = &shot.lookup {
-            let names = Names { naming: &self.naming, domain: self.domain.get()?, external: self.dns.external() };
-            let (record, name) = (lookups::record_word(*family), names.text(name)?);
-            return Some(format!(
-                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent resolve {transport} {record} {name} --server {to} --timeout-ms {timeout}"
-            ));
-        }
-        Some(format!(
-            "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent probe {transport} {to} --timeout-ms {timeout}"
-        ))
+        self.command(from, shot)
     }
 
     async fn evidence(&self, pod: &PodRef) -> Vec<String> {

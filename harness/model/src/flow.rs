@@ -77,8 +77,30 @@ pub struct FlowFigures {
 pub struct FlowRate {
     /// When the first tenth of a second began, microseconds since the Unix epoch by the harness' clock.
     pub from_us: i64,
-    /// Replies, or of a bulk flow bytes, in each.
+    /// Replies in each.
     pub per_100ms: Vec<u64>,
+}
+
+/// Tenths of a second that are kept of a flow in one phase at most, the latest ones: a minute.
+pub const RATE_KEPT: usize = 600;
+
+impl FlowRate {
+    /// One class of it, microseconds.
+    pub const CLASS_US: i64 = 100_000;
+
+    /// What was told first with what was told later, which knows better where both speak.
+    #[must_use]
+    fn then(mut self, later: &Self) -> Self {
+        // Both clocks are read anew each time: by a few milliseconds they may disagree.
+        let apart = (later.from_us - self.from_us + Self::CLASS_US / 2).div_euclid(Self::CLASS_US);
+        let Ok(apart) = usize::try_from(apart) else { return later.clone() };
+        self.per_100ms.resize(apart, 0);
+        self.per_100ms.extend(&later.per_100ms);
+        let over = self.per_100ms.len().saturating_sub(RATE_KEPT);
+        self.per_100ms.drain(..over);
+        self.from_us += i64::try_from(over).unwrap_or_default() * Self::CLASS_US;
+        self
+    }
 }
 
 impl FlowFigures {
@@ -103,7 +125,10 @@ impl FlowFigures {
         Self {
             outage_ms: self.outage_ms.max(later.outage_ms),
             lost_now: self.lost_now + later.lost_now,
-            rate: later.rate.or(self.rate),
+            rate: match (self.rate, later.rate) {
+                (Some(earlier), Some(later)) => Some(earlier.then(&later)),
+                (earlier, later) => later.or(earlier),
+            },
             gaps,
             ..later
         }
@@ -124,7 +149,7 @@ pub enum FlowPromise {
     Intact,
     /// It was not cut, and was out no longer than the run's budget.
     Outage,
-    /// What it lost is counted; as much as it may be.
+    /// What it lost is counted; as much as it may be. Where it did not come back, there is nothing to count by.
     Loss,
 }
 
@@ -156,22 +181,36 @@ pub fn judge(promise: FlowPromise, figures: Option<&FlowFigures>, budget_ms: u64
         return FlowJudged::Unknown("nothing is known of the flow".into());
     };
     let (lost, sent) = (figures.lost_now, figures.sent);
-    match (promise, &figures.ended) {
-        (FlowPromise::Intact | FlowPromise::Outage, Some(why)) => {
+    match (promise, &figures.ended, silent(figures, budget_ms)) {
+        (FlowPromise::Intact | FlowPromise::Outage, Some(why), _) => {
             FlowJudged::Broken(format!("the flow was cut: {why}"))
         }
-        (FlowPromise::Intact, None) if figures.lost > 0 => {
+        (FlowPromise::Loss, Some(why), _) => {
+            FlowJudged::Unknown(format!("the flow ended, and its count with it: {why}"))
+        }
+        (FlowPromise::Outage, None, _) => outage(figures, budget_ms),
+        (FlowPromise::Intact, None, _) if figures.lost > 0 => {
             FlowJudged::Broken(format!("{} of {sent} frames are missing from the stream", figures.lost))
         }
-        (FlowPromise::Intact, None) => FlowJudged::Holds(format!(
+        (FlowPromise::Intact, None, Some((why, true))) => FlowJudged::Broken(why),
+        (FlowPromise::Intact | FlowPromise::Loss, None, Some((why, _))) => FlowJudged::Unknown(why),
+        (FlowPromise::Intact, None, None) => FlowJudged::Holds(format!(
             "{} bytes sent, {} came back, the last ones on their way; {} segments sent again",
             figures.bytes_sent, figures.bytes_received, figures.retransmits
         )),
-        (FlowPromise::Outage, None) => outage(figures, budget_ms),
-        (FlowPromise::Loss, _) => {
+        (FlowPromise::Loss, None, None) => {
             FlowJudged::Holds(format!("{lost} frames lost in this phase; {sent} sent since it began"))
         }
     }
+}
+
+/// What is to be said of a flow that was out for longer than it may be when it was last looked at, and whether that is the
+/// network's: a frame counts as lost or as back only once a later one came back.
+fn silent(figures: &FlowFigures, budget_ms: u64) -> Option<(String, bool)> {
+    let gap = figures.gaps.iter().find(|gap| gap.open && gap.took_ms > budget_ms)?;
+    let why =
+        format!("no reply for {} ms when it was last looked at: nobody knows what became of what it sent", gap.took_ms);
+    Some((why, gap.took_ms.saturating_sub(gap.starved_ms) > budget_ms))
 }
 
 fn outage(figures: &FlowFigures, budget_ms: u64) -> FlowJudged {
@@ -240,6 +279,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_goes_on_where_it_was_told_before() {
+        let rate =
+            |from_ms: i64, per_100ms: &[u64]| FlowRate { from_us: from_ms * 1000, per_100ms: per_100ms.to_vec() };
+        let told = rate(1000, &[10, 10, 4]).then(&rate(1203, &[10, 0, 0, 3]));
+        assert_eq!(told, rate(1000, &[10, 10, 10, 0, 0, 3]), "the last class was not over yet");
+        assert_eq!(told.clone().then(&rate(1900, &[8])), rate(1000, &[10, 10, 10, 0, 0, 3, 0, 0, 0, 8]));
+        let long = told.then(&rate(1600, &[7; RATE_KEPT]));
+        assert_eq!((long.from_us, long.per_100ms.len()), (1_600_000, RATE_KEPT));
+    }
+
+    #[test]
     fn an_outage_is_the_networks_unless_the_agent_stood_still() {
         let of = |gaps: &[FlowGap]| judge(FlowPromise::Outage, Some(&out(gaps)), 2000);
         assert_eq!(of(&[]), FlowJudged::Holds("no outage".into()));
@@ -262,6 +312,21 @@ mod tests {
         assert!(
             matches!(judge(FlowPromise::Loss, Some(&lossy), 2000), FlowJudged::Holds(told) if told.starts_with("3 "))
         );
+    }
+
+    #[test]
+    fn a_flow_that_did_not_come_back_is_neither_whole_nor_counted() {
+        let of = |promise, gap| judge(promise, Some(&out(&[gap])), 2000);
+        let silent = FlowGap { open: true, ..gap(0, 30_000, 0) };
+        assert!(matches!(of(FlowPromise::Intact, silent), FlowJudged::Broken(why) if why.contains("30000 ms")));
+        assert!(matches!(of(FlowPromise::Loss, silent), FlowJudged::Unknown(why) if why.contains("30000 ms")));
+        let starved = FlowGap { starved_ms: 29_000, ..silent };
+        assert!(matches!(of(FlowPromise::Intact, starved), FlowJudged::Unknown(_)));
+        let moment = FlowGap { open: true, ..gap(0, 60, 0) };
+        assert!(matches!(of(FlowPromise::Intact, moment), FlowJudged::Holds(_)));
+        assert!(matches!(of(FlowPromise::Loss, moment), FlowJudged::Holds(_)));
+        let ended = FlowFigures { ended: Some("unreachable".into()), ..out(&[]) };
+        assert!(matches!(judge(FlowPromise::Loss, Some(&ended), 2000), FlowJudged::Unknown(_)));
     }
 
     #[test]

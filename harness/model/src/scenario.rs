@@ -157,8 +157,6 @@ pub enum Action {
 pub enum MigrationFailure {
     /// No node may take the target: it is asked for on a node that is not there, and called off while it waits.
     NoNode,
-    /// The target's pod is killed before the guest runs there.
-    TargetKilled,
     /// KubeVirt's launcher is told to fail it (annotation `kubevirt.io/func-test-force-launcher-migration-failure`), as
     /// OVN-Kubernetes' own tests do.
     Launcher,
@@ -168,7 +166,6 @@ impl std::fmt::Display for MigrationFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::NoNode => "no node takes it",
-            Self::TargetKilled => "its target is killed",
             Self::Launcher => "its launcher fails it",
         })
     }

@@ -1,13 +1,17 @@
 //! What a flow counts: frames, replies, gaps, round-trip times, stalls of its own. No socket.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::clock::MILLISECOND;
 use crate::clock::wall_us;
-use crate::protocol::{FlowReport, GAPS_KEPT, Gap, RoundTrips, STALLS_KEPT, Stall};
+use crate::protocol::{FlowReport, GAPS_KEPT, Gap, RATES_KEPT, RoundTrips, STALLS_KEPT, Stall};
 
 /// Frames whose sending times are remembered: 4 s of the shortest period, 40 s of the longest. A power of two.
 const REMEMBERED: usize = 4096;
+
+/// A class of the rate of replies, microseconds.
+const RATE_CLASS_US: u64 = 100 * MILLISECOND;
 
 /// Round-trip times that are recent: 1.3 s at a period of 5 ms.
 const RECENT: usize = 256;
@@ -50,6 +54,7 @@ pub(super) struct Figures {
     gaps: Vec<Gap>,
     gap_count: u64,
     longest_us: u64,
+    rate: Rate,
     /// When the last frames were sent, microseconds from the start, cut to 32 bits; 0: it has its reply.
     sendings: Vec<u32>,
     rtts: Vec<u32>,
@@ -57,6 +62,28 @@ pub(super) struct Figures {
     slowest: u32,
     /// The last round-trip times, oldest overwritten first.
     recent: Vec<u32>,
+}
+
+/// Replies in each tenth of a second since the start, the latest of them.
+#[derive(Clone, Default)]
+struct Rate {
+    classes: VecDeque<u16>,
+    /// Number of the class behind the last one.
+    end: u64,
+}
+
+impl Rate {
+    /// Makes the class of this moment the last one.
+    fn go_on(&mut self, started: u64, now: u64) {
+        let end = now.saturating_sub(started) / RATE_CLASS_US + 1;
+        for _ in 0..end.saturating_sub(self.end).min(RATES_KEPT as u64) {
+            if self.classes.len() == RATES_KEPT {
+                self.classes.pop_front();
+            }
+            self.classes.push_back(0);
+        }
+        self.end = self.end.max(end);
+    }
 }
 
 impl Figures {
@@ -83,6 +110,7 @@ impl Figures {
             gaps: Vec::new(),
             gap_count: 0,
             longest_us: 0,
+            rate: Rate::default(),
             sendings: alloc::vec![0; REMEMBERED],
             rtts: alloc::vec![0; CLASSES],
             fastest: u32::MAX,
@@ -124,6 +152,10 @@ impl Figures {
             self.next = number + 1;
         }
         self.count_gap(now);
+        self.rate.go_on(self.started.monotonic, now.monotonic);
+        if let Some(last) = self.rate.classes.back_mut() {
+            *last = last.saturating_add(1);
+        }
         self.first_reply.get_or_insert(now);
         self.last_reply = Some(now);
         self.sent_at_last_reply = self.sent;
@@ -199,6 +231,8 @@ impl Figures {
 
     /// Fills in what is counted here.
     pub(super) fn report(&self, now: u64) -> FlowReport {
+        let mut rate = self.rate.clone();
+        rate.go_on(self.started.monotonic, now);
         let since = self.last_reply.unwrap_or(self.started);
         FlowReport {
             started_us: self.started.wall,
@@ -221,6 +255,8 @@ impl Figures {
             gap_count: self.gap_count,
             gaps: self.gaps.clone(),
             longest_us: self.longest_us,
+            rate_from_us: self.started.wall + (rate.end - rate.classes.len() as u64) * RATE_CLASS_US,
+            rate: rate.classes.into(),
             rtt: self.round_trips(),
             recent_rtt: self.recent_round_trips(),
             stalls: self.stalls.clone(),
@@ -306,6 +342,24 @@ mod tests {
         let rtt = report.rtt.expect("times");
         assert_eq!(rtt.min_us, 400);
         assert!((320..=400).contains(&rtt.median_us) && rtt.max_us == 500_000, "{rtt:?}");
+    }
+
+    #[test]
+    fn replies_are_counted_by_tenths_of_a_second() {
+        let start = at(1_000_000);
+        let mut figures = Figures::new(false, 5_000, start);
+        for (number, after_ms) in [10, 20, 150, 390].into_iter().enumerate() {
+            figures.sent(start.monotonic);
+            figures.reply(number as u64, at(start.monotonic + after_ms * 1_000));
+        }
+        let report = figures.report(start.monotonic + 520_000);
+        assert_eq!((report.rate_from_us, report.rate), (start.wall, [2, 1, 0, 1, 0, 0].to_vec()));
+        let late = figures.report(start.monotonic + 100_000_000);
+        assert_eq!(
+            (late.rate.len(), late.rate_from_us),
+            (RATES_KEPT, start.wall + (1_001 - RATES_KEPT as u64) * 100_000)
+        );
+        assert!(late.rate.iter().all(|replies| *replies == 0));
     }
 
     #[test]

@@ -173,6 +173,12 @@ pub struct FlowReport {
     /// The longest time between two replies, gap or not, microseconds.
     #[serde(default)]
     pub longest_us: u64,
+    /// When the first class of `rate` began, microseconds since 1970.
+    #[serde(default)]
+    pub rate_from_us: u64,
+    /// Replies in each tenth of a second, the last [`RATES_KEPT`]; the last one has not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate: Vec<u16>,
     /// Round-trip times of frames; of those among the last 4096 when their reply came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt: Option<RoundTrips>,
@@ -197,6 +203,9 @@ impl FlowReport {
         self.identity.is_some()
     }
 }
+
+/// Classes of [`FlowReport::rate`], each a tenth of a second long, that the agent keeps.
+pub const RATES_KEPT: usize = 64;
 
 /// A time without replies that ended with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -301,6 +310,8 @@ mod tests {
             gap_count: 1,
             gaps: Vec::from([Gap { started_us: 9, took_us: 10, sent: 11 }]),
             longest_us: 10,
+            rate_from_us: 15,
+            rate: Vec::from([16, 17]),
             rtt: Some(RoundTrips { min_us: 12, median_us: 13, max_us: 14 }),
             tcp: Some(TcpFigures { state: 1, rto_us: 200_000, ..TcpFigures::default() }),
             ..FlowReport::default()
@@ -309,7 +320,7 @@ mod tests {
             r#"{"started_us":1,"took_us":2,"connect_us":3,"local":"10.0.0.2:9","identity":"a","seen_as":"10.0.0.3:9","#,
             r#""sent":4,"received":5,"held_back":0,"missed":0,"late_us":0,"bytes_sent":0,"bytes_received":0,"lost":0,"#,
             r#""reordered":0,"duplicated":0,"garbled":0,"first_reply_us":6,"last_reply_us":7,"since_last_reply_us":8,"#,
-            r#""gap_over_us":35000,"gap_count":1,"gaps":[{"started_us":9,"took_us":10,"sent":11}],"longest_us":10,"#,
+            r#""gap_over_us":35000,"gap_count":1,"gaps":[{"started_us":9,"took_us":10,"sent":11}],"longest_us":10,"rate_from_us":15,"rate":[16,17],"#,
             r#""rtt":{"min_us":12,"median_us":13,"max_us":14},"faults":0,"#,
             r#""tcp":{"state":1,"retransmits":0,"lost":0,"unacked":0,"backoff":0,"rto_us":200000,"rtt_us":0}}"#
         );

@@ -57,7 +57,7 @@ pub use self::bulk::{
 pub use self::facts::{Facts, Interface, InterfaceAddress, Neighbour, NextHop, Resolvers, Route};
 pub use self::flow::{
     ECHO_SILENT_MS, ECHOES, FLOW_MAGIC, FLOW_PERIODS_US, FLOWS, Flow, FlowEnd, FlowReport, FlowResult, GAPS_KEPT, Gap,
-    RoundTrips, STALLS_KEPT, Stall, TcpFigures,
+    RATES_KEPT, RoundTrips, STALLS_KEPT, Stall, TcpFigures,
 };
 pub use self::guest::{AdvertisedPrefix, Dhcpv4Lease, Dhcpv6Lease, Guest, ROUTERS_KEPT, RouterAdvertisement};
 pub use self::probe::{

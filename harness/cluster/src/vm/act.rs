@@ -88,18 +88,6 @@ pub(crate) async fn fail(world: &KubeWorld, vm: &PodRef, how: MigrationFailure) 
             called_off(world, vm, &migration).await?;
             (Value::Null, Some(target))
         }
-        MigrationFailure::TargetKilled => {
-            let migration = ask(world, vm, None, &[]).await?;
-            let target = target_pod(world, vm, &migration).await?;
-            let pod = Real {
-                api_version: "v1".into(),
-                kind: "Pod".into(),
-                namespace: Some(target.0.clone()),
-                name: target.1.clone(),
-            };
-            world.objects.delete(&pod).await?;
-            (over(world, vm, &migration).await?, Some(target))
-        }
         MigrationFailure::Launcher => {
             let real = instance(world, vm);
             world.objects.set(&real, "annotations", FORCED, Some("")).await?;

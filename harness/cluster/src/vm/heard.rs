@@ -38,6 +38,11 @@ impl Ear {
         open.await.copied()
     }
 
+    /// Whether it listens.
+    pub(crate) fn listens(&self) -> bool {
+        self.open.initialized()
+    }
+
     /// Everything that was heard, oldest first.
     ///
     /// # Errors
