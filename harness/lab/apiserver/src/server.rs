@@ -30,6 +30,10 @@ const STREAMS_PER_CONNECTION: u32 = 2_000;
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long a connection may wait for its next request. Longer than any client keeps one to use it again (`kube` and Go: 90 s):
+/// where the server is the first to close, a client may have just sent a request on it, which then is lost.
+const IDLE: Duration = Duration::from_secs(180);
+
 /// An API server. Clones share everything.
 #[derive(Clone)]
 pub struct ApiServer {
@@ -128,7 +132,8 @@ async fn connection(
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
-    builder.http1().timer(TokioTimer::new());
+    // Its time runs from the end of the last response, not from the first byte of a request: hyper's 30 s are too few.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).await
 }
 

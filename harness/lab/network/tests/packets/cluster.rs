@@ -280,27 +280,16 @@ impl Cluster {
     }
 }
 
-/// Whether a question did not get to the API server, or its answer not back.
-fn broken(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)))
-}
-
 /// Asks again and again, for at most 20 s.
 pub(crate) async fn eventually(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
-        match done().await {
-            Ok(true) => break,
-            Ok(false) => {}
-            // As every client that waits does: a connection that broke says nothing of what is waited for. It is told, and
-            // an answer of the server is none.
-            Err(error) if broken(&error) => println!("     {what}: asked again after {error:#}"),
-            Err(error) => return Err(error),
+        if done().await? {
+            return Ok(());
         }
         if Instant::now() > end {
             bail!("waited in vain for {what}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
 }
