@@ -21,7 +21,7 @@ use crate::ports::Ports;
 use crate::resolve::{Resolved, resolve};
 use crate::series::{self, Tally};
 use crate::twins::Twins;
-use crate::window::{CHUNK, ENOUGH, Room, Window, slowest};
+use crate::window::{CHUNK, ENOUGH, OVERLOADED, Room, Window, slowest};
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
 const GRACE: Duration = Duration::from_secs(15);
@@ -359,6 +359,12 @@ impl Volley {
     }
 
     fn take(&mut self, report: Report, window: &Window) {
+        if let Some(took) = round_trip(&report.outcome).filter(|took| *took >= OVERLOADED)
+            && let Some(probe) = self.sent.get(&report.nonce)
+        {
+            let (from, to, port) = (&probe.resolved.from, probe.resolved.to, probe.resolved.port);
+            tracing::debug!(%from, %to, port, transport = %probe.resolved.transport, ?took, "slow answer");
+        }
         if let Some(number) = self.awaited.remove(&report.nonce)
             && let Some(chunk) = self.chunks.get_mut(number)
         {

@@ -17,7 +17,7 @@ use udn_lab_sys::packages::{self, Packages, tree};
 use udn_lab_sys::sandbox::channel::{Channel, Event};
 use udn_lab_sys::sandbox::enter::Entry;
 use udn_lab_sys::sandbox::{self, Sandbox, Spec};
-use udn_lab_sys::site::Tools;
+use udn_lab_sys::site::{NodeSite, Tools};
 
 /// Inherited by everything that a sandbox starts.
 const MARK: &str = "UDN_LAB_TEST_MARK";
@@ -98,7 +98,10 @@ fn inside(tools: &str, job: &str) -> ExitCode {
             }
             let switches = ground.daemons().into_iter().filter(|(name, ..)| name == "ovs-vswitchd");
             let nice: Vec<i32> = switches.flat_map(|(.., pid)| nice_of_threads(pid)).collect();
-            json!({"pings": results, "health": ground.health(), "nice": nice, "may": may_go_first()})
+            let uplinks: Vec<u64> = site.nodes.iter().map(|node| uplink_room(&site.tools, node)).collect();
+            json!({
+                "pings": results, "health": ground.health(), "nice": nice, "may": may_go_first(), "uplinks": uplinks,
+            })
         }
         "death" => {
             let (name, place, pid) = ground.daemons().into_iter().find(|(name, ..)| name == "ovs-vswitchd").unwrap();
@@ -123,6 +126,17 @@ fn inside(tools: &str, job: &str) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// How much the switch's socket at a node's uplink may hold, bytes.
+fn uplink_room(tools: &Tools, node: &NodeSite) -> u64 {
+    let mut sockets = tools.command("ss");
+    sockets.args(["-0", "-m", "-n", "-O"]);
+    let output = node.netns.run(|| sockets.output()).unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let uplink = text.lines().find(|line| line.contains(":eth0 ")).unwrap_or_else(|| panic!("no uplink: {text}"));
+    let (_, room) = uplink.split_once(",rb").unwrap();
+    room.split(',').next().unwrap().parse().unwrap()
 }
 
 /// Nice values of a process' threads.
@@ -171,6 +185,9 @@ fn up() -> Result<(), Failed> {
     if facts["may"] == true {
         assert!(nice.iter().all(|nice| *nice < 0), "switches go before the rest: {nice:?}");
     }
+    let usual: u64 = fs::read_to_string("/proc/sys/net/core/rmem_default")?.trim().parse()?;
+    let uplinks: Vec<u64> = facts["uplinks"].as_array().unwrap().iter().map(|room| room.as_u64().unwrap()).collect();
+    assert!(uplinks.len() == 3 && uplinks.iter().all(|room| *room > usual), "{uplinks:?}, usual {usual}");
     Ok(())
 }
 

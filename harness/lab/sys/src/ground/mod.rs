@@ -15,6 +15,7 @@ pub mod health;
 pub mod links;
 mod mend;
 pub mod node;
+mod queues;
 pub mod underlay;
 pub mod up;
 

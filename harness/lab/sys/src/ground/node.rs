@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::daemon::{Daemon, Start};
 use super::links::Links;
-use super::{central, underlay};
+use super::{central, queues, underlay};
 use crate::error::Error;
 use crate::netns::Netns;
 use crate::ovsdb::Client;
@@ -16,6 +16,8 @@ use crate::site::{NodeSite, OvnSite, ROUTER_V4, ROUTER_V6, Tools, UNDERLAY_PREFI
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The switch forwards every packet by itself: where it waits for the processor, all connections of the node stall.
 const SWITCH_NICE: i32 = -10;
+/// What it forwards by is ovn-controller's: where that waits, a change of the network is made by half for seconds.
+const CONTROLLER_NICE: i32 = -10;
 
 /// Plugs the node into the underlay.
 pub(super) async fn wire(node: &NodeSite, underlay_netns: &Netns, bridge: u32) -> Result<(), Error> {
@@ -54,6 +56,12 @@ pub(super) async fn switch(tools: &Tools, node: &NodeSite, ovn: &OvnSite) -> Res
         start("ovs-vswitchd", SWITCH_NICE).run(&[format!("unix:{}", socket.display()), "--disable-system".into()])?;
     let configured = client.wait("Open_vSwitch", "Open_vSwitch", &["cur_cfg"], json!([{"cur_cfg": 1}]), DEADLINE);
     switch.brings(configured).await?;
+    match queues::deepen(switch.pid()) {
+        Ok(0) => return Err(switch.error("reads no uplink".into())),
+        Ok(_) => {}
+        // It forwards all the same, and loses packets of large rounds.
+        Err(error) => tracing::warn!(node = %node.name, %error, "the uplink's queue stays short"),
+    }
     addresses(node).await?;
     Ok(vec![server, switch])
 }
@@ -68,7 +76,7 @@ pub(super) fn controller(tools: &Tools, node: &NodeSite) -> Result<Daemon, Error
         run: &node.ovn_run,
         switch: &node.ovs_run,
         netns: &node.netns,
-        nice: 0,
+        nice: CONTROLLER_NICE,
     };
     start.run(&[format!("unix:{}", node.ovs_run.join("db.sock").display())])
 }
