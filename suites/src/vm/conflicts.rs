@@ -9,12 +9,14 @@ use super::{as_rule, ip_claim};
 use crate::phases::{claim, phase};
 
 const RULE: &str = "vm/restart-and-conflicts";
+/// What OVN-Kubernetes says of requests that do not have one address for each of the network's families.
+const MISMATCH: &str = "requested IPs family types must match network's IP family configuration";
 
 /// One after the other; the VM that they collide with goes on.
 pub(super) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
     let refused = |name: &str, file: &str, vm: (&str, &str), reason: &str, message: &[&str]| {
         let submit = vec![Action::Submit(fixtures.manifests(&[&format!("objects/{file}.yaml")])?)];
-        Ok::<Phase, FixtureError>(phase(name, submit, not_allocated(vm, reason, message)))
+        Ok::<Phase, FixtureError>(phase(name, submit, not_allocated(vm, Some(reason), message)))
     };
     let mut phases = vec![as_rule("vm/reachability", phase("first", Vec::new(), first()))];
     phases.push(refused(
@@ -31,7 +33,7 @@ pub(super) fn scenario(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
         ("two-of-one-family", "vm-two-addresses", ("single", "two")),
     ] {
         let submit = vec![Action::Submit(fixtures.manifests(&[&format!("objects/{file}.yaml")])?)];
-        phases.push(phase(name, submit, vec![not_ready(vm)]));
+        phases.push(phase(name, submit, not_allocated(vm, None, &[MISMATCH])));
     }
     phases.push(as_rule("vm/reachability", phase("first-goes-on", Vec::new(), first())));
     Ok(Scenario {
@@ -48,11 +50,12 @@ fn first() -> Vec<Assertion> {
     vec![Assertion::Full(super::inside(&[PodRef::new("red", "first")])), Assertion::Facts]
 }
 
-fn not_allocated(vm: (&str, &str), reason: &str, message: &[&str]) -> Vec<Assertion> {
+/// The claim says why; that the VM is not ready alone would be true of any that has just been made.
+fn not_allocated(vm: (&str, &str), reason: Option<&str>, message: &[&str]) -> Vec<Assertion> {
     let condition = Claim::Condition {
         any_of: vec!["IPsAllocated".into()],
         status: "False".into(),
-        reason: Some(reason.into()),
+        reason: reason.map(Into::into),
         message_contains: message.iter().map(|text| (*text).to_owned()).collect(),
     };
     vec![claim(RULE, &ip_claim(vm.0, vm.1), condition), not_ready(vm)]
