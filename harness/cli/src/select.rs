@@ -1,11 +1,12 @@
 //! From what the user typed to a plan.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use udn_fixtures::Fixtures;
 use udn_model::baseline::Baseline;
 use udn_model::cell::Cell;
-use udn_model::filter::{Filter, FilterError};
+use udn_model::filter::{Filter, FilterError, Unused};
 use udn_model::plan::{Environment, Plan};
 use udn_model::scenario::Suite;
 
@@ -46,14 +47,22 @@ pub(crate) fn baseline(file: Option<&Path>, fixtures: Option<&Path>, suites: &[S
     };
     let names: Vec<&str> = suites.iter().map(|suite| suite.name).collect();
     let baseline = Baseline::new(issues.map_err(Failure::usage)?, &names).map_err(Failure::usage)?;
-    let all = everything(suites)?;
-    for issue in baseline.issues() {
-        let cells = all.cells().map(|planned| &planned.cell);
-        Filter::check_used(&issue.cells, &names, cells).map_err(|error| {
-            Failure::usage(anyhow::Error::new(error).context(format!("known issue {}", issue.name)))
-        })?;
+    let unused = baseline.issues().map(|issue| Ok((issue.name.as_str(), Unused::new(&issue.cells, &names)?)));
+    let mut unused: Vec<_> = unused.collect::<Result<_, FilterError>>().map_err(Failure::usage)?;
+    look_at_all(suites, |cell| unused.iter_mut().for_each(|(_, words)| words.see(cell)))?;
+    for (name, words) in unused {
+        let issue = || format!("known issue {name}");
+        words.check().map_err(|error| Failure::usage(anyhow::Error::new(error).context(issue())))?;
     }
     Ok(baseline)
+}
+
+/// Looks at every cell that exists, and keeps none.
+fn look_at_all(suites: &[Suite], mut look: impl FnMut(&Cell)) -> Result<(), Failure> {
+    for scenario in Plan::each(suites, &Filter::default(), &Environment::complete()) {
+        scenario.map_err(Failure::usage)?.cells().for_each(|planned| look(&planned.cell));
+    }
+    Ok(())
 }
 
 /// Every cell that exists.
@@ -71,10 +80,13 @@ pub(crate) fn everything(suites: &[Suite]) -> Result<Plan, Failure> {
 pub(crate) fn plan(suites: &[Suite], selection: &Selection, environment: &Environment) -> Result<Plan, Failure> {
     let names: Vec<&str> = suites.iter().map(|suite| suite.name).collect();
     let filter = Filter::parse(&selection.filters, &names).map_err(Failure::usage)?;
-    let all = everything(suites)?;
-    let cells = all.cells().map(|planned| &planned.cell);
-    Filter::check_used(&selection.filters, &names, cells.clone())
-        .map_err(|error| Failure::usage(with_suggestions(error, &names, cells)))?;
+    let mut unused = Unused::new(&selection.filters, &names).map_err(Failure::usage)?;
+    if !selection.filters.is_empty() {
+        look_at_all(suites, |cell| unused.see(cell))?;
+    }
+    if let Err(error) = unused.check() {
+        return Err(Failure::usage(with_suggestions(error, &names, suites)?));
+    }
     let plan = Plan::new(suites, &filter, environment).map_err(Failure::usage)?;
     if plan.is_empty() {
         let words = selection.filters.join(" ");
@@ -85,27 +97,25 @@ pub(crate) fn plan(suites: &[Suite], selection: &Selection, environment: &Enviro
     Ok(plan)
 }
 
-fn with_suggestions<'a>(error: FilterError, suites: &[&str], cells: impl Iterator<Item = &'a Cell>) -> anyhow::Error {
-    let FilterError::Unknown { word, .. } = &error else { return error.into() };
-    let known = known_words(suites, cells);
+fn with_suggestions(error: FilterError, names: &[&str], suites: &[Suite]) -> Result<anyhow::Error, Failure> {
+    let FilterError::Unknown { word, .. } = &error else { return Ok(error.into()) };
+    let known = known_words(names, suites)?;
     let suggestions: Vec<_> = alike(word, &known).into_iter().map(|word| format!("`{word}`")).collect();
-    match suggestions.as_slice() {
+    Ok(match suggestions.as_slice() {
         [] => error.into(),
         suggestions => anyhow::anyhow!("{error}; did you mean {}?", suggestions.join(" or ")),
-    }
+    })
 }
 
 /// What a user may have meant: suites, scenarios, parts of ids, rules.
-fn known_words<'a>(suites: &[&str], cells: impl Iterator<Item = &'a Cell>) -> Vec<String> {
-    let mut known: Vec<String> = suites.iter().map(ToString::to_string).collect();
-    for cell in cells {
-        known.push(format!("{}::{}", cell.suite, cell.scenario));
-        known.push(format!("rule:{}", cell.rule));
+fn known_words(names: &[&str], suites: &[Suite]) -> Result<Vec<String>, Failure> {
+    let mut known: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+    look_at_all(suites, |cell| {
+        known.insert(format!("{}::{}", cell.suite, cell.scenario));
+        known.insert(format!("rule:{}", cell.rule));
         known.extend(cell.id.as_str().split("::").skip(1).map(str::to_owned));
-    }
-    known.sort_unstable();
-    known.dedup();
-    known
+    })?;
+    Ok(known.into_iter().collect())
 }
 
 /// The known words most like this one, most alike first.

@@ -42,6 +42,7 @@ pub(crate) async fn send(
     }
 }
 
+/// What few shots need is on the heap: thousands of these are under way at once.
 async fn one(
     station: &Station,
     mut shot: Shot,
@@ -51,12 +52,14 @@ async fn one(
 ) -> Report {
     let agent = &station.agent;
     if shot.over == Over::Flow {
-        return station.flows.look(agent, &shot, own, stalls).await;
+        return Box::pin(station.flows.look(agent, &shot, own, stalls)).await;
     }
     match shot.lookup.take() {
         None => {}
-        Some(Lookup::Question(name, family)) => return lookups::question(agent, &shot, &name, family, names).await,
-        Some(Lookup::First(name, server)) => match lookups::first(agent, &shot, &name, server, names).await {
+        Some(Lookup::Question(name, family)) => {
+            return Box::pin(lookups::question(agent, &shot, &name, family, names)).await;
+        }
+        Some(Lookup::First(name, server)) => match Box::pin(lookups::first(agent, &shot, &name, server, names)).await {
             Ok(address) => shot.to = address,
             Err(outcome) => return Report { nonce: shot.nonce, outcome, local: None, flow: None },
         },

@@ -273,9 +273,10 @@ impl World for KubeWorld {
     }
 
     async fn probe(&self, from: &VantagePoint, shots: Vec<Shot>, reports: UnboundedSender<Report>) {
-        match self.station_of(from).await {
+        // What is done once is on the heap: many of these wait for their answers at once.
+        match Box::pin(self.station_of(from)).await {
             Ok(station) => {
-                let names = self.names(&station, &shots).await;
+                let names = Box::pin(self.names(&station, &shots)).await;
                 let own = [self.identity_prefix(), format!("{}/", self.run)];
                 let me = match from {
                     VantagePoint::Pod(pod) => pod.to_string(),

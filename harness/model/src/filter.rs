@@ -77,25 +77,41 @@ impl Filter {
         (self.any.is_empty() || self.any.iter().any(|term| term.matches(cell)))
             && !self.none.iter().any(|term| term.matches(cell))
     }
+}
 
-    /// The first word that no cell of all matches: most likely a typing error.
+/// Words that no cell has matched yet: most likely typing errors.
+#[derive(Clone, Debug)]
+pub struct Unused {
+    words: Vec<(String, Term)>,
+    suites: String,
+}
+
+impl Unused {
+    /// All of these words; see [`Filter::parse`].
     ///
     /// # Errors
-    /// [`FilterError::Unknown`] for that word.
-    pub fn check_used<'a, S: AsRef<str>>(
-        words: &[S],
-        suites: &[&str],
-        cells: impl Iterator<Item = &'a Cell> + Clone,
-    ) -> Result<(), FilterError> {
-        for word in words {
+    /// A word that is empty or no glob.
+    pub fn new<S: AsRef<str>>(words: &[S], suites: &[&str]) -> Result<Self, FilterError> {
+        let parsed = words.iter().map(|word| {
             let word = word.as_ref();
             let body = word.strip_prefix("not:").unwrap_or(word);
-            let term = term(word, body, suites)?;
-            if !cells.clone().any(|cell| term.matches(cell)) {
-                return Err(FilterError::Unknown { word: word.into(), suites: suites.join(", ") });
-            }
-        }
-        Ok(())
+            Ok((word.to_owned(), term(word, body, suites)?))
+        });
+        Ok(Self { words: parsed.collect::<Result<_, FilterError>>()?, suites: suites.join(", ") })
+    }
+
+    /// Looks at one of all cells that there are.
+    pub fn see(&mut self, cell: &Cell) {
+        self.words.retain(|(_, term)| !term.matches(cell));
+    }
+
+    /// What is left once every cell was seen.
+    ///
+    /// # Errors
+    /// [`FilterError::Unknown`] for the first word left.
+    pub fn check(self) -> Result<(), FilterError> {
+        let Self { words, suites } = self;
+        words.into_iter().next().map_or(Ok(()), |(word, _)| Err(FilterError::Unknown { word, suites }))
     }
 }
 

@@ -75,6 +75,13 @@ pub struct PlannedScenario {
     pub phases: Vec<PlannedPhase>,
 }
 
+impl PlannedScenario {
+    /// All cells, in order.
+    pub fn cells(&self) -> impl Iterator<Item = &PlannedCell> + Clone {
+        self.phases.iter().flat_map(|phase| &phase.cells)
+    }
+}
+
 /// A phase and its cells.
 #[derive(Clone, Debug)]
 pub struct PlannedPhase {
@@ -133,21 +140,29 @@ impl Plan {
     /// # Errors
     /// A mistake in the suites or fixtures, with its place.
     pub fn new(suites: &[Suite], filter: &Filter, environment: &Environment) -> Result<Self, PlanError> {
-        let mut scenarios = Vec::new();
-        for suite in suites {
-            for scenario in &suite.scenarios {
-                let phases = expand(suite.name, scenario, filter, environment)?;
-                if phases.iter().any(|phase| !phase.cells.is_empty()) {
-                    scenarios.push(PlannedScenario { suite: suite.name.into(), scenario: scenario.clone(), phases });
-                }
-            }
-        }
-        Ok(Self { scenarios })
+        Ok(Self { scenarios: Self::each(suites, filter, environment).collect::<Result<_, _>>()? })
+    }
+
+    /// The same, one scenario after the other: who only looks at cells never has all of them in memory.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn each(
+        suites: &[Suite],
+        filter: &Filter,
+        environment: &Environment,
+    ) -> impl Iterator<Item = Result<PlannedScenario, PlanError>> {
+        let all = suites.iter().flat_map(|suite| suite.scenarios.iter().map(move |scenario| (suite.name, scenario)));
+        all.filter_map(|(suite, scenario)| match expand(suite, scenario, filter, environment) {
+            Ok(phases) if phases.iter().all(|phase| phase.cells.is_empty()) => None,
+            Ok(phases) => Some(Ok(PlannedScenario { suite: suite.into(), scenario: scenario.clone(), phases })),
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// All cells, in order.
     pub fn cells(&self) -> impl Iterator<Item = &PlannedCell> + Clone {
-        self.scenarios.iter().flat_map(|scenario| &scenario.phases).flat_map(|phase| &phase.cells)
+        self.scenarios.iter().flat_map(PlannedScenario::cells)
     }
 
     /// Whether there is nothing to do.

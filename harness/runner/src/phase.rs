@@ -34,7 +34,7 @@ use crate::history::{Conclusion, Ending, History, Meaning, Observation};
 use crate::judge::{FarSide, Judged, Wanted, is_late, judge};
 use crate::options::Options;
 use crate::ports::Ports;
-use crate::resolve::Resolved;
+use crate::resolve::{Last, Resolved};
 use crate::round::{Finished, Planned, Round};
 use crate::run::Stop;
 use crate::turns::Turns;
@@ -184,6 +184,7 @@ struct Phase<'a> {
     evidence: Vec<Evidence>,
     /// The last probe of each cell, for a command that repeats it.
     last: HashMap<usize, Planned>,
+    resolved: Last,
     sightings: Sightings,
     spans: RoundSpans,
     /// When the actions were done.
@@ -231,6 +232,7 @@ impl<'a> Phase<'a> {
             histories,
             known,
             last: HashMap::new(),
+            resolved: Last::default(),
             sightings: Sightings::default(),
             spans: RoundSpans::default(),
             zero: Instant::now(),
@@ -321,7 +323,7 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let mut round = Round::plan(number, &self.cells, book, &self.declared, &self.shared.ports, &self.options);
+        let mut round = Round::plan(number, &self.cells, book, &self.declared, (&self.shared.ports, &self.options), &mut self.resolved);
         round.meanwhile = self.meanwhile;
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {

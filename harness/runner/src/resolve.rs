@@ -1,6 +1,8 @@
 //! Turns a cell's names into addresses and its expectation into what is wanted.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use udn_model::cell::{AddressOn, Cell, Check, Expectation, Exposure, Reach, SeenAs, Target, VantagePoint};
 use udn_model::flow::FLOW_PORT;
@@ -65,6 +67,24 @@ impl Resolved {
     pub(crate) fn is_to_itself(&self) -> bool {
         let itself = |reach: &Target| matches!((&self.from, reach), (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod);
         !self.reach.is_empty() && self.reach.iter().all(itself)
+    }
+}
+
+/// What cells resolved to the last time. Rounds of a matrix overlap, and mostly they ask the same: they share it.
+#[derive(Debug, Default)]
+pub(crate) struct Last(HashMap<usize, Arc<Resolved>>);
+
+impl Last {
+    /// What a cell resolved to, together with earlier rounds as long as it is the same.
+    pub(crate) fn share(&mut self, cell: usize, resolved: Resolved) -> Arc<Resolved> {
+        match self.0.get(&cell) {
+            Some(last) if **last == resolved => last.clone(),
+            _ => {
+                let resolved = Arc::new(resolved);
+                self.0.insert(cell, resolved.clone());
+                resolved
+            }
+        }
     }
 }
 

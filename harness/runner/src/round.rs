@@ -18,7 +18,7 @@ use crate::cluster::{AddressBook, FactQuestion, Over, Report, Shot, World};
 use crate::judge::{is_late, is_turned_away};
 use crate::options::Options;
 use crate::ports::Ports;
-use crate::resolve::{Resolved, resolve};
+use crate::resolve::{Last, Resolved, resolve};
 use crate::series::{self, Tally};
 use crate::twins::Twins;
 use crate::window::{CHUNK, ENOUGH, OVERLOADED, Room, Window, slowest};
@@ -37,7 +37,7 @@ const ANSWERED_ROOM: Duration = Duration::from_secs(1);
 pub(crate) struct Planned {
     /// Index of the cell.
     pub(crate) cell: usize,
-    pub(crate) resolved: Resolved,
+    pub(crate) resolved: Arc<Resolved>,
     pub(crate) shot: Shot,
 }
 
@@ -86,8 +86,8 @@ impl Round {
         cells: &[&Cell],
         book: AddressBook,
         declared: &Declared,
-        ports: &Ports,
-        options: &Options,
+        (ports, options): (&Ports, &Options),
+        last: &mut Last,
     ) -> Self {
         let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
         let mut twins = Twins::default();
@@ -96,7 +96,7 @@ impl Round {
                 (_, Some(Ok(resolved))) => {
                     let timeout =
                         if resolved.wanted.is_negative() { options.deny_timeout } else { options.open_timeout };
-                    let mut planned = planned(index, resolved, ports, timeout);
+                    let mut planned = planned(index, last.share(index, resolved), ports, timeout);
                     match twins.port(cell, &book, ports) {
                         Ok(port) => planned.shot.source_port = port.or(planned.shot.source_port),
                         Err(why) => {
@@ -130,9 +130,10 @@ impl Round {
     ) {
         match series::asked(cell, book, declared) {
             Some(Ok((resolved, series))) => {
+                let resolved = Arc::new(resolved);
                 let shot = |_| of_series(index, resolved.clone(), ports, options.open_timeout);
                 self.probes.extend((0..series.at_first()).map(shot));
-                self.series.insert(index, Tally::new(series, resolved.clone()));
+                self.series.insert(index, Tally::new(series, resolved));
             }
             Some(Err(why)) => self.unresolved.push((index, why)),
             None => {}
@@ -191,7 +192,7 @@ fn round_trip(outcome: &Outcome) -> Option<Duration> {
 }
 
 /// A shot of a cell.
-pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
+pub(crate) fn planned(cell: usize, resolved: Arc<Resolved>, ports: &Ports, timeout: Duration) -> Planned {
     let source_port = match resolved.transport {
         Transport::Tcp => Some(ports.port()),
         Transport::Udp => Some(ports.datagram_port()),
@@ -202,11 +203,11 @@ pub(crate) fn planned(cell: usize, resolved: Resolved, ports: &Ports, timeout: D
 }
 
 /// A connection of a series.
-fn of_series(cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
+fn of_series(cell: usize, resolved: Arc<Resolved>, ports: &Ports, timeout: Duration) -> Planned {
     sent_from(Some(ports.series_port()), cell, resolved, ports, timeout)
 }
 
-fn sent_from(source_port: Option<u16>, cell: usize, resolved: Resolved, ports: &Ports, timeout: Duration) -> Planned {
+fn sent_from(source_port: Option<u16>, cell: usize, resolved: Arc<Resolved>, ports: &Ports, timeout: Duration) -> Planned {
     let shot = Shot {
         nonce: ports.nonce(),
         transport: resolved.transport,

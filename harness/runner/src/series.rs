@@ -1,6 +1,7 @@
 //! Many connections of one cell: made in one round with all other probes, judged together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use udn_model::cell::{Cell, Check, Expectation, Reach};
@@ -45,7 +46,7 @@ pub(crate) fn asked(
 #[derive(Debug)]
 pub(crate) struct Tally {
     series: Series,
-    resolved: Resolved,
+    resolved: Arc<Resolved>,
     sent: u16,
     answered: u16,
     seen: HashSet<String>,
@@ -53,14 +54,14 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// As many are on their way as are made at first.
-    pub(crate) fn new(series: Series, resolved: Resolved) -> Self {
+    pub(crate) fn new(series: Series, resolved: Arc<Resolved>) -> Self {
         let sent = series.at_first();
         Self { series, resolved, sent, answered: 0, seen: HashSet::new() }
     }
 
     /// Takes what came of one. Returns how many more have to be made: all the rest, once all that were made have been
     /// answered and somebody is still missing.
-    pub(crate) fn take(&mut self, outcome: &Outcome) -> Option<(u16, &Resolved)> {
+    pub(crate) fn take(&mut self, outcome: &Outcome) -> Option<(u16, &Arc<Resolved>)> {
         self.answered += 1;
         if let Outcome::Open { peer: Some(peer), .. } = outcome {
             self.seen.insert(peer.clone());
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn more_are_made_only_where_somebody_is_missing() {
-        let resolved = || Resolved {
+        let resolved = || Arc::new(Resolved {
             from: udn_model::cell::VantagePoint::External,
             target: udn_model::cell::Target::External,
             transport: udn_model::words::Transport::Tcp,
@@ -190,7 +191,7 @@ mod tests {
             witnesses: vec![],
             lookup: None,
             over: crate::cluster::Over::New,
-        };
+        });
         let asked = |promise, script: &str| {
             let series = Series::new(promise, vec![PodRef::new("blue", "a"), PodRef::new("blue", "b")]);
             let mut tally = Tally::new(series, resolved());

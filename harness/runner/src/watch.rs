@@ -72,7 +72,7 @@ pub(crate) async fn watch(
                         continue;
                     }
                     log.witnesses.extend(resolved.witnesses.iter().map(|lookout| lookout.at.clone()));
-                    let planned = planned(*index, resolved, &ports, options.watch_timeout);
+                    let planned = planned(*index, Arc::new(resolved), &ports, options.watch_timeout);
                     shots.entry(planned.resolved.from.clone()).or_default().push(planned.shot.clone());
                     out.insert(planned.shot.nonce, (planned, Instant::now()));
                 }

@@ -242,8 +242,7 @@ fn run_figures(runs: &[Speed]) -> Vec<Figure> {
         unit: Unit::Milliseconds,
         bound: Bound::AtMost,
         target: deny_ms + beside,
-        // The worst of a hundred rounds says something of what else the machine did.
-        samples: Samples::median(samples),
+        samples: Samples::worst(samples),
         note: format!("the deny timeout is {}", Unit::Milliseconds.text(deny_ms)),
     };
     let limit = text::number(ROUND_CELLS);

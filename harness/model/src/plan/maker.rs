@@ -327,7 +327,9 @@ impl Maker<'_> {
         what: &str,
         topology: Option<Topology>,
     ) -> Unfinished {
-        let id = format!("{}::{}::{}::{}::{what}", self.suite, self.scenario.name, self.phase.name, rule.short());
+        let mut id = format!("{}::{}::{}::{}::{what}", self.suite, self.scenario.name, self.phase.name, rule.short());
+        // There are tens of thousands of them.
+        id.shrink_to_fit();
         Unfinished(Cell {
             id: CellId(id),
             suite: self.suite.into(),

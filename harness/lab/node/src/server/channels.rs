@@ -32,7 +32,10 @@ const CLOSE: u8 = 255;
 /// Messages in flight per direction; beyond, the sender waits.
 const IN_FLIGHT: usize = 32;
 /// How much is read from a process at a time, bytes.
-const CHUNK: usize = 32 * 1024;
+const CHUNK: usize = 8 * 1024;
+/// Room for what a client sends, bytes. Every session has it for good, and the library's 128 KiB are filled with zeros
+/// before each read.
+const READ_BUFFER: usize = 8 * 1024;
 /// How long a client may take to end the connection after the status.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -43,7 +46,7 @@ where
     S: FnOnce(Channels) -> F + Send + 'static,
 {
     let upgrade = match upgrade {
-        Ok(upgrade) => upgrade.protocols(PROTOCOLS),
+        Ok(upgrade) => upgrade.protocols(PROTOCOLS).read_buffer_size(READ_BUFFER),
         // Clients older than the WebSocket protocol ask for SPDY.
         Err(rejection) => return rejection.into_response(),
     };
