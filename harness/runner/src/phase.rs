@@ -323,7 +323,14 @@ impl<'a> Phase<'a> {
                 AddressBook::default()
             }
         };
-        let mut round = Round::plan(number, &self.cells, book, &self.declared, (&self.shared.ports, &self.options), &mut self.resolved);
+        let mut round = Round::plan(
+            number,
+            &self.cells,
+            book,
+            &self.declared,
+            (&self.shared.ports, &self.options),
+            &mut self.resolved,
+        );
         round.meanwhile = self.meanwhile;
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {

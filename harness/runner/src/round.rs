@@ -207,7 +207,13 @@ fn of_series(cell: usize, resolved: Arc<Resolved>, ports: &Ports, timeout: Durat
     sent_from(Some(ports.series_port()), cell, resolved, ports, timeout)
 }
 
-fn sent_from(source_port: Option<u16>, cell: usize, resolved: Arc<Resolved>, ports: &Ports, timeout: Duration) -> Planned {
+fn sent_from(
+    source_port: Option<u16>,
+    cell: usize,
+    resolved: Arc<Resolved>,
+    ports: &Ports,
+    timeout: Duration,
+) -> Planned {
     let shot = Shot {
         nonce: ports.nonce(),
         transport: resolved.transport,

@@ -179,19 +179,21 @@ mod tests {
 
     #[test]
     fn more_are_made_only_where_somebody_is_missing() {
-        let resolved = || Arc::new(Resolved {
-            from: udn_model::cell::VantagePoint::External,
-            target: udn_model::cell::Target::External,
-            transport: udn_model::words::Transport::Tcp,
-            family: udn_model::words::Family::V4,
-            to: "10.96.0.7".parse().unwrap(),
-            port: Some(80),
-            wanted: crate::judge::Wanted::Closed,
-            reach: vec![],
-            witnesses: vec![],
-            lookup: None,
-            over: crate::cluster::Over::New,
-        });
+        let resolved = || {
+            Arc::new(Resolved {
+                from: udn_model::cell::VantagePoint::External,
+                target: udn_model::cell::Target::External,
+                transport: udn_model::words::Transport::Tcp,
+                family: udn_model::words::Family::V4,
+                to: "10.96.0.7".parse().unwrap(),
+                port: Some(80),
+                wanted: crate::judge::Wanted::Closed,
+                reach: vec![],
+                witnesses: vec![],
+                lookup: None,
+                over: crate::cluster::Over::New,
+            })
+        };
         let asked = |promise, script: &str| {
             let series = Series::new(promise, vec![PodRef::new("blue", "a"), PodRef::new("blue", "b")]);
             let mut tally = Tally::new(series, resolved());

@@ -32,6 +32,8 @@ const ISOLATION_RUN: (&[&str], f64) = (&["isolation", "addressing", "objects"], 
 const OTHER_RUN: f64 = 240_000.0;
 /// Cells of a round that is to last no longer than the deny timeout and [`ROUND`].
 const ROUND_CELLS: usize = 2_000;
+/// A matrix of fewer cells than that, with the world for itself.
+const MATRIX: [&str; 2] = ["isolation::layer2", "not:icmp"];
 /// What a round may take beside the deny timeout, milliseconds.
 const ROUND: f64 = 1_000.0;
 /// The same for larger rounds.
@@ -110,8 +112,12 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
         runs.push(speed);
         peak = peak.with(&seen);
     }
+    let stage = events.stage("run of one matrix");
+    let alone = run(&MATRIX.map(String::from)).await;
+    stage.end(alone.as_ref().err());
+    let (alone, _) = alone?;
     let mut figures = vec![up_figure(ups)];
-    figures.extend(run_figures(&runs));
+    figures.extend(run_figures(&runs, &alone));
     figures.push(rate_figure(&rates));
     figures.extend(size_figures(&peak));
     Ok(Benchmark {
@@ -217,7 +223,7 @@ fn up_figure(samples: Vec<f64>) -> Figure {
     }
 }
 
-fn run_figures(runs: &[Speed]) -> Vec<Figure> {
+fn run_figures(runs: &[Speed], alone: &Speed) -> Vec<Figure> {
     let mut verdicts: Vec<String> = runs
         .iter()
         .map(|run| match run.counts.total() - run.counts.pass - run.counts.skip {
@@ -232,19 +238,20 @@ fn run_figures(runs: &[Speed]) -> Vec<Figure> {
         if suites().any(known) { ISOLATION_RUN.1 } else { 0.0 } + if suites().all(known) { 0.0 } else { OTHER_RUN };
     let durations = runs.iter().filter_map(|run| run.duration_ms).map(as_f64).collect();
     let deny_ms = milliseconds(Run::everything().deny_timeout);
-    let rounds = |large: bool| {
+    let rounds = |runs: &[Speed], large: bool| {
         let all = runs.iter().flat_map(|run| &run.rounds);
         let of_size = all.filter(move |(cells, _)| (*cells > ROUND_CELLS) == large);
         of_size.map(|(_, ms)| as_f64(*ms)).collect::<Vec<f64>>()
     };
-    let round = |name: String, beside: f64, samples: Vec<f64>| Figure {
+    let round = |name: String, beside: f64, samples: Vec<f64>, about: &str| Figure {
         name,
         unit: Unit::Milliseconds,
         bound: Bound::AtMost,
         target: deny_ms + beside,
         samples: Samples::worst(samples),
-        note: format!("the deny timeout is {}", Unit::Milliseconds.text(deny_ms)),
+        note: format!("the deny timeout is {}{about}", Unit::Milliseconds.text(deny_ms)),
     };
+    let beside = ", other worlds are made meanwhile";
     let limit = text::number(ROUND_CELLS);
     let mut figures = vec![
         Figure {
@@ -255,11 +262,12 @@ fn run_figures(runs: &[Speed]) -> Vec<Figure> {
             samples: Samples::median(durations),
             note: verdicts.join(", "),
         },
-        round(format!("round of up to {limit} cells"), ROUND, rounds(false)),
+        round(format!("round of up to {limit} cells"), ROUND, rounds(std::slice::from_ref(alone), false), ""),
+        round("the same, in the run".into(), ROUND, rounds(runs, false), beside),
     ];
-    let large = rounds(true);
+    let large = rounds(runs, true);
     if !large.is_empty() {
-        figures.push(round(format!("round of more than {limit} cells"), LARGE_ROUND, large));
+        figures.push(round(format!("round of more than {limit} cells"), LARGE_ROUND, large, beside));
     }
     figures
 }
