@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use udn_model::event::{CellResult, EventKind};
 
 use crate::compare::Comparison;
-use crate::folder::{HTML, JUNIT, MARKDOWN, OPENMETRICS, REPORT};
+use crate::folder::{CONFORMANCE, HTML, JUNIT, MARKDOWN, OPENMETRICS, REPORT};
 use crate::jsonl::Reader;
 use crate::run::RunReport;
-use crate::{Error, file, html, json, junit, markdown, openmetrics};
+use crate::{Error, conformance, file, html, json, junit, markdown, openmetrics};
 
 /// Where which file goes; `None`: it is not made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Files {
     pub junit: Option<PathBuf>,
     /// Figures for a trend.
     pub openmetrics: Option<PathBuf>,
+    /// Which profiles hold.
+    pub conformance: Option<PathBuf>,
 }
 
 /// What the files show.
@@ -55,12 +57,13 @@ impl Files {
             json: file(REPORT),
             junit: file(JUNIT),
             openmetrics: file(OPENMETRICS),
+            conformance: file(CONFORMANCE),
         }
     }
 
     /// Where they go.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        [&self.html, &self.markdown, &self.json, &self.junit, &self.openmetrics]
+        [&self.html, &self.markdown, &self.json, &self.junit, &self.openmetrics, &self.conformance]
             .into_iter()
             .flatten()
             .map(AsRef::as_ref)
@@ -72,7 +75,7 @@ impl Files {
 /// # Errors
 /// A file cannot be written, or the log not be read.
 pub fn write(files: &Files, report: &RunReport, events: &Path, options: Options<'_>) -> Result<(), Error> {
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let mut sinks: Vec<Box<dyn Sink + '_>> = Vec::new();
     if let Some(path) = &files.json {
         sinks.push(Box::new(json::Writer::begin(path, report)?));
     }
@@ -81,6 +84,9 @@ pub fn write(files: &Files, report: &RunReport, events: &Path, options: Options<
     }
     if let Some(path) = &files.html {
         sinks.push(Box::new(html::Writer::begin(path, report, options.since)?));
+    }
+    if let Some(path) = &files.conformance {
+        sinks.push(Box::new(conformance::Writer::begin(path, report)));
     }
     if !sinks.is_empty() {
         for event in Reader::open(events)? {

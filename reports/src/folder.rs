@@ -21,6 +21,8 @@ pub const HTML: &str = "report.html";
 pub const MARKDOWN: &str = "summary.md";
 /// Figures for a trend.
 pub const OPENMETRICS: &str = "metrics.txt";
+/// Which profiles hold.
+pub const CONFORMANCE: &str = "conformance.yaml";
 
 /// How many neighbours of a busy folder are tried.
 const NEIGHBOURS: u32 = 64;
@@ -43,7 +45,7 @@ impl Folder {
             Error::Busy { .. } => Error::Busy { path: path.into() },
             other => other,
         })?;
-        for stale in [REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS] {
+        for stale in [REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS, CONFORMANCE] {
             let stale = path.join(stale);
             match fs::remove_file(&stale) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::write(&stale)(error)),
@@ -124,7 +126,7 @@ mod tests {
             report.apply(&event);
         }
         folder.finish(&report, files::Options::default()).unwrap();
-        for name in [EVENTS, REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS] {
+        for name in [EVENTS, REPORT, JUNIT, HTML, MARKDOWN, OPENMETRICS, CONFORMANCE] {
             assert!(root.path().join(name).metadata().unwrap().len() > 0, "{name}");
         }
     }

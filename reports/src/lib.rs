@@ -12,6 +12,7 @@
 //! | [`json`] | `report.json` |
 //! | [`junit`] | `junit.xml` |
 //! | [`openmetrics`] | `metrics.txt` |
+//! | `conformance` | `conformance.yaml` |
 //! | [`compare`] | two runs, compared |
 //! | [`terminal`] | result lines, truth tables, totals, progress |
 //! | [`listing`] | `list` and `plan` |
@@ -22,6 +23,7 @@
 //! | [`text`] | numbers and durations for people |
 
 pub mod compare;
+mod conformance;
 pub mod error;
 pub mod explain;
 pub mod figures;

@@ -34,8 +34,8 @@ agent. Fixtures with virtual machines boot it. The archive is an OCI image layou
 
 /// What `report --help` ends with.
 const REPORT: &str = "\
-Without an option for a file, all are made beside the log: report.html, summary.md, report.json, junit.xml and
-metrics.txt. docs/reports.md says what is in each.";
+Without an option for a file, all are made beside the log: report.html, summary.md, report.json, junit.xml,
+metrics.txt and conformance.yaml. docs/reports.md says what is in each.";
 
 /// What `diff --help` ends with.
 static DIFF: LazyLock<String> = LazyLock::new(|| {
@@ -323,6 +323,9 @@ pub(crate) struct Report {
     /// Make the figures for a trend.
     #[arg(long, value_name = "FILE")]
     pub openmetrics: Option<PathBuf>,
+    /// Make the statement of which profiles hold.
+    #[arg(long, value_name = "FILE")]
+    pub conformance: Option<PathBuf>,
     /// Page and summary also say what changed since this older run: its folder or events.jsonl.
     #[arg(long, value_name = "DIR")]
     pub since: Option<PathBuf>,

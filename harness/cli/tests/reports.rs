@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-const FILES: [&str; 5] = ["junit.xml", "metrics.txt", "report.html", "report.json", "summary.md"];
+const FILES: [&str; 6] = ["conformance.yaml", "junit.xml", "metrics.txt", "report.html", "report.json", "summary.md"];
 
 fn program(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));

@@ -8,7 +8,7 @@ use udn_model::event::TimeBudget;
 use udn_model::verdict::{ExitCode, Verdict};
 
 use super::{Options, line};
-use crate::folder::{EVENTS, HTML, JUNIT, MARKDOWN, OPENMETRICS, REPORT};
+use crate::folder::{CONFORMANCE, EVENTS, HTML, JUNIT, MARKDOWN, OPENMETRICS, REPORT};
 use crate::run::RunReport;
 use crate::text;
 
@@ -54,7 +54,7 @@ pub(super) fn totals(report: &RunReport, folder: Option<&Path>, options: Options
         field(
             &mut out,
             "files",
-            &format!("{}/ {HTML} {MARKDOWN} {REPORT} {JUNIT} {OPENMETRICS} {EVENTS}", folder.display()),
+            &format!("{}/ {HTML} {MARKDOWN} {REPORT} {JUNIT} {OPENMETRICS} {CONFORMANCE} {EVENTS}", folder.display()),
         );
     }
     out

@@ -47,6 +47,7 @@ fn files_of(args: &args::Report, log: &std::path::Path) -> Files {
         json: args.json.clone(),
         junit: args.junit.clone(),
         openmetrics: args.openmetrics.clone(),
+        conformance: args.conformance.clone(),
     };
     if asked == Files::default() { Files::all_in(log.parent().unwrap_or(log)) } else { asked }
 }
