@@ -39,6 +39,7 @@ pub mod markdown;
 pub mod migrations;
 pub mod observed;
 pub mod openmetrics;
+pub mod repeats;
 pub mod run;
 pub mod terminal;
 #[cfg(test)]

@@ -208,6 +208,9 @@ pub(crate) struct Run {
     /// udn-conformance-report].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Run so many times, each into a numbered folder below, and tell which cells did not always end alike.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
     /// With `--target lab`: start a lab for this run even if one is up.
     #[arg(long)]
     pub fresh_lab: bool,

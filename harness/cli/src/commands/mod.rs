@@ -7,5 +7,6 @@ pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod list;
+mod repeat;
 pub(crate) mod report;
 pub(crate) mod run;

@@ -20,6 +20,7 @@ use udn_reports::terminal::{self, Progress, Terminal};
 use udn_reports::{Error as ReportError, junit};
 use udn_runner::Header;
 
+use super::repeat;
 use crate::args::{self, Keep, TargetKind};
 use crate::failure::Failure;
 use crate::reporting::{Events, Reporting, milliseconds, note_folder};
@@ -30,11 +31,19 @@ use crate::{interrupt, place, select};
 /// The shortest deny timeout: a lost SYN is sent again after one second.
 const SHORTEST_DENY: Duration = Duration::from_secs(2);
 
-/// Runs what is selected.
+/// Runs what is selected, as often as the user wants it.
 ///
 /// # Errors
 /// The command line, a fixture, the target or the reports.
 pub(crate) async fn run(args: &args::Run) -> Result<ExitCode, Failure> {
+    if args.repeat > 1 { repeat::repeat(args).await } else { once(args).await }
+}
+
+/// Runs what is selected.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn once(args: &args::Run) -> Result<ExitCode, Failure> {
     target::check(&args.target)?;
     if args.deny_timeout < SHORTEST_DENY {
         return Err(Failure::usage(anyhow!("--deny-timeout must be at least 2s: a lost SYN is sent again after 1s")));
