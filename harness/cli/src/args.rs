@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::shards::Shard;
+
 /// What every `--help` ends with.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -116,6 +118,17 @@ pub(crate) struct Selection {
     /// Read changed copies of the fixtures from this folder.
     #[arg(long, value_name = "DIR")]
     pub fixtures: Option<PathBuf>,
+    /// Only the I-th of N parts of what is selected, about as long as each other, so that N machines share a run.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+}
+
+impl Selection {
+    /// What selects, as typed.
+    pub(crate) fn typed(&self) -> Vec<String> {
+        let shard = self.shard.iter().flat_map(|shard| ["--shard".to_owned(), shard.to_string()]);
+        self.filters.iter().cloned().chain(shard).collect()
+    }
 }
 
 /// A cluster to talk to.

@@ -10,6 +10,7 @@ mod place;
 mod reporting;
 mod select;
 mod sentry;
+mod shards;
 mod target;
 mod tied;
 

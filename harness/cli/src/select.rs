@@ -87,9 +87,12 @@ pub(crate) fn plan(suites: &[Suite], selection: &Selection, environment: &Enviro
     if let Err(error) = unused.check() {
         return Err(Failure::usage(with_suggestions(error, &names, suites)?));
     }
-    let plan = Plan::new(suites, &filter, environment).map_err(Failure::usage)?;
+    let mut plan = Plan::new(suites, &filter, environment).map_err(Failure::usage)?;
+    if let Some(shard) = selection.shard {
+        shard.keep(&mut plan.scenarios);
+    }
     if plan.is_empty() {
-        let words = selection.filters.join(" ");
+        let words = selection.typed().join(" ");
         return Err(Failure::nothing(anyhow::anyhow!(
             "nothing is selected: no cell is left by `{words}`; `udn-conformance list` shows what exists"
         )));

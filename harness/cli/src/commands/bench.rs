@@ -59,7 +59,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// # Errors
 /// A wrong filter; a lab that does not come up, or a run that cannot be started. Never what was measured.
 pub(crate) async fn bench(args: &args::Bench) -> Result<ExitCode, Failure> {
-    let selection = Selection { filters: args.filters.clone(), fixtures: None };
+    let selection = Selection { filters: args.filters.clone(), ..Selection::default() };
     select::plan(&select::suites(None)?, &selection, &Environment::complete())?;
     let cancel = interrupt::watch().context("cannot watch for Ctrl-C").map_err(Failure::setup)?;
     let reporting = Reporting::progress_only();

@@ -174,7 +174,7 @@ impl Run<'_> {
             target: target.into(),
             context,
             versions: with_ours(versions),
-            filters: self.args.selection.filters.clone(),
+            filters: self.args.selection.typed(),
             setup: self.begun.elapsed(),
         };
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -283,7 +283,7 @@ impl Run<'_> {
             },
             context: self.args.target.context.clone().unwrap_or_default(),
             versions: with_ours(BTreeMap::new()),
-            filters: self.args.selection.filters.clone(),
+            filters: self.args.selection.typed(),
             cells: size.cells,
             scenarios: size.scenarios,
         });
