@@ -154,6 +154,8 @@ enum Effect {
     None,
     /// The promise is broken.
     Broken,
+    /// The promise is broken, and the run's baseline says so.
+    Known,
     /// The cell cannot be judged any more: a control of it is broken.
     Unjudged,
     /// Whom the cell means, and whether anybody, depends on the addresses that this run's pods were given; or what it finds
@@ -180,6 +182,7 @@ fn agree(verdicts: &Verdicts, filters: &[&str], effect: impl Fn(&Cell, &World) -
             let right = match effect {
                 Effect::None => verdict == "pass",
                 Effect::Broken => verdict == "fail",
+                Effect::Known => verdict == "known",
                 Effect::Unjudged => matches!(verdict, "error" | "pass"),
                 Effect::Undetermined => verdict != "missing",
             };
@@ -189,7 +192,7 @@ fn agree(verdicts: &Verdicts, filters: &[&str], effect: impl Fn(&Cell, &World) -
             }
         }
     }
-    if !seen.contains("Broken") {
+    if !seen.contains("Broken") && !seen.contains("Known") {
         return Err("the fault was to break nothing: the comparison proves nothing".into());
     }
     if wrong.is_empty() { Ok(()) } else { Err(shortened(&wrong).into()) }
