@@ -36,9 +36,17 @@ struct Begun {
     /// The agent's life that it belongs to, as far as that is known: another one knows nothing of it.
     life: Option<u64>,
     /// What came of it, once it has ended.
-    end: watch::Receiver<Option<Result<FlowResult, AgentError>>>,
+    end: watch::Receiver<Option<End>>,
     /// What was known when it was last looked at.
     looked: Mutex<Looked>,
+}
+
+/// The end of a flow.
+#[derive(Clone, Debug)]
+struct End {
+    /// When it was told, by the harness' clock: later, its last report says nothing of the present any more.
+    told_us: i64,
+    result: Result<FlowResult, AgentError>,
 }
 
 /// What is known of a flow.
@@ -65,9 +73,9 @@ impl Flows {
     ) -> Report {
         let nonce = shot.nonce;
         let (outcome, figures, local) = match self.next_reply(agent, shot, own).await {
-            Ok((outcome, flow, report)) => {
-                let mut figures = flow.figures(&report);
-                stalls.note(me, &report, now_us());
+            Ok((outcome, flow, Told { at_us, report })) => {
+                let mut figures = flow.figures(&report, at_us);
+                stalls.note(me, &report, at_us);
                 if let Some(peer) = report.identity.clone() {
                     stalls.blame(&[me, &name_of(peer, own)], &mut figures.gaps);
                 }
@@ -85,7 +93,7 @@ impl Flows {
         agent: &Agent,
         shot: &Shot,
         own: &[String],
-    ) -> Result<(Outcome, Arc<Begun>, FlowReport), Outcome> {
+    ) -> Result<(Outcome, Arc<Begun>, Told), Outcome> {
         let Some(wire) = transport(shot.transport) else {
             return Err(Outcome::AgentFailed { why: format!("the agent does not speak {}", shot.transport) });
         };
@@ -101,28 +109,29 @@ impl Flows {
         let deadline = Instant::now() + shot.timeout;
         let mut before = None;
         loop {
-            let report = match flow.state(agent).await? {
-                State::Runs(report) => *report,
-                State::Ended(FlowResult { end, report }) => {
+            let told = match flow.state(agent).await? {
+                State::Runs(told) => told,
+                State::Ended(end, told) => {
                     if let FlowEnd::NotEstablished(outcome) = end {
                         // There never was a connection: the next shot tries to make one.
                         self.known().remove(&key);
-                        return Err(seen(outcome, report.local.map(|local| local.ip()), own));
+                        return Err(seen(outcome, told.report.local.map(|local| local.ip()), own));
                     }
-                    return Ok((ended(end), flow, *report));
+                    return Ok((ended(end), flow, told));
                 }
             };
+            let report = &told.report;
             let answered = *before.get_or_insert(report.received) < report.received;
             if answered && report.established() {
-                let mut outcome = open(&report, own);
+                let mut outcome = open(report, own);
                 // An echo carries no identity but the address that it was sent to.
                 if let (Transport::Icmp, Outcome::Open { peer, .. }) = (wire, &mut outcome) {
                     *peer = None;
                 }
-                return Ok((outcome, flow, report));
+                return Ok((outcome, flow, told));
             }
             if Instant::now() >= deadline {
-                return Ok((Outcome::TimedOut, flow, report));
+                return Ok((Outcome::TimedOut, flow, told));
             }
             sleep(POLL).await;
         }
@@ -135,8 +144,14 @@ impl Flows {
 
 /// How a flow is now.
 enum State {
-    Runs(Box<FlowReport>),
-    Ended(FlowResult),
+    Runs(Told),
+    Ended(FlowEnd, Told),
+}
+
+/// A report, and when it was made, by the harness' clock.
+struct Told {
+    at_us: i64,
+    report: Box<FlowReport>,
 }
 
 async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result<Arc<Begun>, AgentError> {
@@ -158,7 +173,7 @@ async fn begin(agent: &Agent, (transport, to): Key, timeout: Duration) -> Result
             Body::Failed(failure) => Err(failure.into()),
             other => Err(AgentError::Failed(format!("the agent answered {other:?} to a flow"))),
         });
-        teller.send_replace(Some(result));
+        teller.send_replace(Some(End { told_us: now_us(), result }));
     });
     Ok(Arc::new(Begun { id, life: agent.life(), end, looked: Mutex::default() }))
 }
@@ -167,15 +182,17 @@ impl Begun {
     async fn state(&self, agent: &Agent) -> Result<State, Outcome> {
         let asked = agent.call(Op::FlowState { flow: self.id }, GRACE).await;
         if let Ok(Body::FlowState(report)) = asked {
-            return Ok(State::Runs(report));
+            return Ok(State::Runs(Told { at_us: now_us(), report }));
         }
         // It does not run any more; then its end has been told, or is about to be.
         let mut end = self.end.clone();
         let told = tokio::time::timeout(GRACE, end.wait_for(Option::is_some)).await;
         let told = told.ok().and_then(Result::ok).and_then(|end| end.clone());
         match (told, asked) {
-            (Some(Ok(result)), _) => Ok(State::Ended(result)),
-            (Some(Err(error)), _) | (None, Err(error)) => Err(failure(&error)),
+            (Some(End { told_us, result: Ok(FlowResult { end, report }) }), _) => {
+                Ok(State::Ended(end, Told { at_us: told_us, report }))
+            }
+            (Some(End { result: Err(error), .. }), _) | (None, Err(error)) => Err(failure(&error)),
             (None, Ok(other)) => {
                 Err(Outcome::AgentFailed { why: format!("the agent answered {other:?} to a question about a flow") })
             }
@@ -185,15 +202,15 @@ impl Begun {
     /// Why it ended, where an end was told.
     fn ended(&self) -> Option<Outcome> {
         match &*self.end.borrow() {
-            Some(Ok(FlowResult { end, .. })) => Some(ended(end.clone())),
+            Some(End { result: Ok(FlowResult { end, .. }), .. }) => Some(ended(end.clone())),
             _ => None,
         }
     }
 
-    /// The figures, and how the flow fared since it was last looked at.
-    fn figures(&self, report: &FlowReport) -> FlowFigures {
+    /// The figures, and how the flow fared since it was last looked at. `told_us`: when the report was made.
+    fn figures(&self, report: &FlowReport, told_us: i64) -> FlowFigures {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let figures = figures(report, *looked, now_us());
+        let figures = figures(report, *looked, told_us);
         *looked = Looked { at_us: report.took_us, lost: report.lost };
         figures
     }

@@ -302,16 +302,24 @@ impl<'a> Phase<'a> {
                 }
             }
         }
-        let settled = self.zero + Duration::from_millis(self.settled_ms().unwrap_or_else(|| millis(deadline)));
+        let waited = deadline.min(self.zero.elapsed());
+        let settled = self.zero + self.settled_ms().map_or(waited, Duration::from_millis);
         self.shared.budget.settling(settled.saturating_duration_since(self.zero));
         self.understand_refusals();
-        // Nobody but cells that are known to fail is left unsettled before the deadline.
+        // Nobody but those who are not waited for is left unsettled before the deadline.
         (Ending::Done { deadline_ms: millis(deadline.min(since.elapsed())) }, None)
     }
 
     /// Whether nothing is left to wait for; `patient`: cells that are known to fail are waited for, too.
     fn is_settled(&self, patient: bool) -> bool {
-        self.histories.iter().zip(&self.known).all(|(history, known)| history.is_settled() || (*known && !patient))
+        (0..self.cells.len()).all(|cell| self.histories[cell].is_settled() || self.is_given_up(cell, patient))
+    }
+
+    /// Whether a cell that does not match is not waited for: it is known to fail, or about a flow that has ended, which is
+    /// not begun again.
+    fn is_given_up(&self, cell: usize, patient: bool) -> bool {
+        let ended = self.evidence[cell].flow.as_ref().is_some_and(|flow| flow.ended.is_some());
+        ended || (self.known[cell] && !patient)
     }
 
     /// Plans a round and prepares the far side for it.
@@ -341,7 +349,7 @@ impl<'a> Phase<'a> {
         Some(round)
     }
 
-    /// Judges every cell of a round. Returns whether all matched; not `patient`: but for those that are known to fail.
+    /// Judges every cell of a round. Returns whether all matched but those who are not waited for.
     async fn judge_round(&mut self, finished: Finished, patient: bool) -> bool {
         let Finished { number, started, answered, slowest, ended, probes, late, others, book } = finished;
         let known: HashSet<IpAddr> = book.pods.values().flat_map(|pod| pod.all()).collect();
@@ -418,7 +426,7 @@ impl<'a> Phase<'a> {
             let observation = Observation { at_ms, outcome, arrived: far.arrived(), meaning };
             let matched = self.histories[cell].observe(observation);
             matching += usize::from(matched);
-            forgiven += usize::from(!matched && self.known[cell] && !patient);
+            forgiven += usize::from(!matched && self.is_given_up(cell, patient));
         }
         self.last.extend(probes.into_iter().map(|(planned, _)| (planned.cell, planned)));
         self.shared.emitter.emit(EventKind::RoundFinished {

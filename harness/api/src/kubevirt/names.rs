@@ -39,7 +39,7 @@ pub const VERSION: &str = "v1.8.4";
 
 /// The lab's own, on a migration or machine: `copy` copies memory; else it is shared.
 pub const LAB_MIGRATION: &str = "lab.udn-conformance.io/migration";
-/// The lab's own, on a migration: what goes wrong with it.
+/// The lab's own, on a migration, or on a node for all that come to it: what goes wrong.
 pub const LAB_FAIL: &str = "lab.udn-conformance.io/fail";
 /// The lab's own, written on a migration: when the guest stopped at the source, RFC 3339 with microseconds.
 pub const LAB_STOPPED: &str = "lab.udn-conformance.io/stopped-at";

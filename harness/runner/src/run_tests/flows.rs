@@ -71,3 +71,15 @@ async fn figures_are_judged_by_the_budget(
     let ran = migrated(figures, options).await;
     assert_eq!((ran.verdict("intact"), ran.verdict("outage")), (intact, outage), "{}", ran.reason("outage"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_has_ended_is_not_waited_for() {
+    let mut goes_on = open("goes-on", "green/a", "green/a", Transport::Tcp);
+    goes_on.cell.rule = RuleName::new("vm/reachability");
+    let plan = plan(vec![flow(), goes_on]);
+    let cut = |seen: &Seen<'_>| if seen.from == "blue.a" { Reply::Refused } else { healthy(seen) };
+    let figures = FlowFigures { ended: Some("reset".into()), ..out(10, 0) };
+    let ran = execute(Fake { figures, ..Fake::new(cut) }, plan, Options::default(), CancellationToken::new()).await;
+    assert_eq!((ran.verdict("flow"), ran.verdict("goes-on")), (Verdict::Fail, Verdict::Pass));
+    assert!(ran.took < Options::default().settle_deadline, "{:?}", ran.took);
+}

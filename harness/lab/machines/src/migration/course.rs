@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -46,6 +46,7 @@ struct Journey<'a> {
     slot: &'a Slot,
     source: Arc<Machine>,
     memory: Memory,
+    /// What the migration asks for; else, once it has a target, what the target's node does.
     fault: Option<Fault>,
 }
 
@@ -98,9 +99,9 @@ impl Course {
             () = self.deleted() => return Ok(()),
         };
         let result = match self.journey(instance, &slot).await {
-            Ok(journey) => {
+            Ok(mut journey) => {
                 let prepared = tokio::select! {
-                    prepared = self.prepare(&journey) => prepared,
+                    prepared = self.prepare(&mut journey) => prepared,
                     () = self.deleted() => Err(Error::Migration("it was called off".into())),
                 };
                 match prepared {
@@ -147,12 +148,12 @@ impl Course {
             .or_else(|| instance.annotations().get(names::LAB_MIGRATION));
         let (machines, _) = self.context.packages(|_| {}).await?;
         let memory = Memory::asked(word.map(String::as_str), machines.qemu)?;
-        let fault = fault::of(&self.migration)?;
+        let fault = fault::of(self.migration.as_ref())?;
         Ok(Journey { instance, slot, source, memory, fault })
     }
 
     /// Makes the target: its pod, and an emulator in it that waits for the guest.
-    async fn prepare(&self, journey: &Journey<'_>) -> Result<Arc<Machine>, Error> {
+    async fn prepare(&self, journey: &mut Journey<'_>) -> Result<Arc<Machine>, Error> {
         let annotations = claims::ensure(&self.context, &journey.instance).await?;
         let pod = launcher::create(&self.context, &journey.instance, &annotations, Some(&self.migration)).await?;
         let created = format!("Created migration target pod {}/{}", self.namespace(), pod.name_any());
@@ -164,6 +165,9 @@ impl Course {
             seconds: UNSCHEDULED.as_secs(),
         })??;
         self.record.phase("Scheduled").await?;
+        if journey.fault.is_none() {
+            journey.fault = self.fault_at(&place.node).await?;
+        }
         self.record.phase("PreparingTarget").await?;
         self.announce(journey, &place).await?;
         let (machines, _) = self.context.packages(|_| {}).await?;
@@ -205,6 +209,12 @@ impl Course {
                 Step::Over(how) => return Err(Error::Migration(how)),
             }
         }
+    }
+
+    /// What goes wrong with every migration to a node.
+    async fn fault_at(&self, node: &str) -> Result<Option<Fault>, Error> {
+        let nodes = Api::<Node>::all(self.context.client.clone());
+        fault::of(&nodes.get_metadata(node).await.map_err(Error::request(format!("look at node {node}")))?)
     }
 
     /// Says on the instance who goes where.

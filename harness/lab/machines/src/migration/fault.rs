@@ -1,7 +1,8 @@
-//! What goes wrong with a migration on purpose: the annotation `lab.udn-conformance.io/fail` on it. Each does the real thing.
+//! What goes wrong with a migration on purpose: the annotation `lab.udn-conformance.io/fail` on it, or on the node that it
+//! goes to, for migrations that somebody else asks for. Each does the real thing.
 
 use kube::ResourceExt;
-use udn_api::kubevirt::{VirtualMachineInstanceMigration, names};
+use udn_api::kubevirt::names;
 
 use crate::error::Error;
 
@@ -28,12 +29,12 @@ const WORDS: [(&str, Fault); 5] = [
     ("wrong-bridge", Fault::WrongBridge),
 ];
 
-/// The fault that a migration asks for.
+/// The fault that a migration, or a node for all that come to it, asks for.
 ///
 /// # Errors
 /// When it asks for one that there is not.
-pub(crate) fn of(migration: &VirtualMachineInstanceMigration) -> Result<Option<Fault>, Error> {
-    let Some(word) = migration.annotations().get(names::LAB_FAIL) else { return Ok(None) };
+pub(crate) fn of(object: &impl ResourceExt) -> Result<Option<Fault>, Error> {
+    let Some(word) = object.annotations().get(names::LAB_FAIL) else { return Ok(None) };
     match WORDS.iter().find(|(known, _)| known == word) {
         Some((_, fault)) => Ok(Some(*fault)),
         None => Err(Error::Unsupported {
@@ -45,7 +46,18 @@ pub(crate) fn of(migration: &VirtualMachineInstanceMigration) -> Result<Option<F
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Node;
+    use udn_api::kubevirt::VirtualMachineInstanceMigration;
+
     use super::*;
+
+    #[test]
+    fn a_node_asks_for_what_comes_to_it() {
+        let mut node = Node::default();
+        assert_eq!(of(&node).unwrap(), None);
+        node.annotations_mut().insert(names::LAB_FAIL.into(), "announcement-suppressed".into());
+        assert_eq!(of(&node).unwrap(), Some(Fault::AnnouncementSuppressed));
+    }
 
     #[test]
     fn an_unknown_fault_is_refused() {
