@@ -16,8 +16,6 @@ use crate::site::{NodeSite, OvnSite, ROUTER_V4, ROUTER_V6, Tools, UNDERLAY_PREFI
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The switch forwards every packet by itself: where it waits for the processor, all connections of the node stall.
 const SWITCH_NICE: i32 = -10;
-/// What it forwards by is ovn-controller's: where that waits, a change of the network is made by half for seconds.
-const CONTROLLER_NICE: i32 = -10;
 
 /// Plugs the node into the underlay.
 pub(super) async fn wire(node: &NodeSite, underlay_netns: &Netns, bridge: u32) -> Result<(), Error> {
@@ -76,7 +74,7 @@ pub(super) fn controller(tools: &Tools, node: &NodeSite) -> Result<Daemon, Error
         run: &node.ovn_run,
         switch: &node.ovs_run,
         netns: &node.netns,
-        nice: CONTROLLER_NICE,
+        nice: 0,
     };
     start.run(&[format!("unix:{}", node.ovs_run.join("db.sock").display())])
 }
