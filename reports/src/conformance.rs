@@ -32,6 +32,7 @@ const VMS: (&str, &str) = ("workshop", "vms");
 struct Implementation {
     organization: &'static str,
     project: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     url: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
@@ -306,6 +307,25 @@ mod tests {
             }
         };
         assert_eq!(of(&[Pass, Pass], filtered), "partial");
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_known_is_told_once() {
+        let mut cells = testing::cells();
+        cells.truncate(4);
+        for cell in &mut cells[..2] {
+            cell.verdict = Verdict::Skip;
+            cell.cell.requires = vec![Feature::UserDefinedNetworks, Feature::LoadBalancers];
+            cell.reason = Feature::LoadBalancers.missing().into();
+        }
+        for (cell, now) in cells[2..].iter_mut().zip(["open", "half open"]) {
+            cell.verdict = Verdict::Known;
+            cell.reason = format!("known as BUG-1 (https://bugs.example/1): reset; now fail: {now}");
+        }
+        let yaml = made(&testing::run_of(cells, ExitCode::Passed));
+        assert!(yaml.contains("supportedFeatures:\n- user-defined-networks\n"), "{yaml}");
+        assert!(yaml.contains("unsupportedFeatures:\n- name: load-balancers\n  reason: "), "{yaml}");
+        assert!(yaml.contains("BUG-1 (https://bugs.example/1): reset\"\n  cells: 2\n"), "{yaml}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod commands;
 mod failure;
+mod help;
 mod interrupt;
 mod memory;
 mod place;
@@ -25,7 +26,7 @@ use args::{Cli, Command, Lab, Run};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    memory::share_one_heap();
+    memory::keep_little();
     // The program is also every process of the lab; those have to begin before there is a second thread.
     if let Some(code) = udn_lab::internal(std::env::args_os()) {
         return code;

@@ -359,9 +359,15 @@ async fn plugin_versions(client: &Client) -> BTreeMap<String, String> {
     let ask = async |command: &[&str]| {
         timeout(VERSION_TIMEOUT, first_line(&api, &pod.name_any(), command)).await.ok().flatten()
     };
-    let (ovn, ovs) = tokio::join!(ask(&["ovn-nbctl", "--version"]), ask(&["ovs-vsctl", "--version"]));
+    let (plugin, ovn, ovs) = tokio::join!(
+        // The lab has no such program, and is not of OVN-Kubernetes.
+        ask(&["ovnkube", "--version"]),
+        ask(&["ovn-nbctl", "--version"]),
+        ask(&["ovs-vsctl", "--version"]),
+    );
     let mut versions = BTreeMap::new();
     let last_word = |line: String| line.split_whitespace().last().map(str::to_owned);
+    versions.extend(plugin.and_then(last_word).map(|version| ("OVN-Kubernetes".to_owned(), version)));
     versions.extend(ovn.and_then(last_word).map(|version| ("OVN".to_owned(), version)));
     versions.extend(ovs.and_then(last_word).map(|version| ("Open vSwitch".to_owned(), version)));
     versions

@@ -1,7 +1,6 @@
 //! `run --repeat`: the same run again and again, to find what does not always end alike.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write};
 
 use udn_model::verdict::ExitCode;
 use udn_reports::folder::EVENTS;
@@ -27,17 +26,34 @@ pub(crate) async fn repeat(args: &Run) -> Result<ExitCode, Failure> {
         let seed = args.seed.wrapping_add(u64::from(turn) - 1);
         let exit = run::once(&Run { out: Some(out.clone()), seed, ..args.clone() }).await?;
         repeats.add(&out.join(EVENTS)).map_err(Failure::setup)?;
-        if exit != ExitCode::Passed && (worst == ExitCode::Passed || exit == ExitCode::Failed) {
-            worst = exit;
-        }
+        worst = worse(worst, exit);
         if exit == ExitCode::Interrupted {
-            worst = exit;
             break;
         }
     }
-    let path: PathBuf = base.join(REPEATS);
+    let path = base.join(REPEATS);
     repeats.write(&path).map_err(Failure::setup)?;
-    printed(repeats.tell(&mut io::stdout().lock()))?;
-    printed(io::Write::write_fmt(&mut io::stdout(), format_args!("   file {}\n", path.display())))?;
+    let mut out = io::stdout().lock();
+    printed(repeats.tell(&mut out).and_then(|()| writeln!(out, "   file {}", path.display())))?;
     Ok(worst)
+}
+
+/// What both together exit with: an interruption ended them, then what fails says most.
+fn worse(one: ExitCode, other: ExitCode) -> ExitCode {
+    use ExitCode::{Errors, Failed, Interrupted, NothingSelected, Passed, SetupFailed, Usage};
+    let order = [Interrupted, Failed, SetupFailed, Errors, Usage, NothingSelected, Passed];
+    order.into_iter().find(|exit| [one, other].contains(exit)).unwrap_or(Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_run_counts() {
+        assert_eq!(worse(ExitCode::Passed, ExitCode::Passed), ExitCode::Passed);
+        assert_eq!(worse(ExitCode::Errors, ExitCode::Passed), ExitCode::Errors);
+        assert_eq!(worse(ExitCode::SetupFailed, ExitCode::Failed), ExitCode::Failed);
+        assert_eq!(worse(ExitCode::Failed, ExitCode::Interrupted), ExitCode::Interrupted);
+    }
 }
