@@ -220,11 +220,14 @@ impl<'a> Drawing<'a> {
                             @if gap.starved_ms > 0 { ", the agent itself stood still for " (gap.starved_ms) " ms of it" }
                             @if gap.open { ", still without one when last looked at" } }
                         rect.gap x=(self.x(gap.at_us)) y=(top + 2.0) width=(self.width(gap.at_us, end)) height=(FLOW - 5.0) {}
-                        // The others' would lie on each other.
-                        @if flow.figures.longest() == Some(gap) {
-                            text.gap x=(self.x(end) + 3.0) y=(top + 12.0) { (gap.took_ms) " ms" }
-                        }
                     }
+                }
+            }
+            // Of the others' lengths some would lie on each other; drawn last, or another gap would lie on it.
+            @if let Some(gap) = flow.figures.longest() {
+                @let end = gap.at_us + us(gap.took_ms);
+                @if end > self.from_us && gap.at_us < self.to_us {
+                    text.gap x=(self.x(end) + 3.0) y=(top + 12.0) { (gap.took_ms) " ms" }
                 }
             }
         }
