@@ -45,7 +45,7 @@ pub struct Options {
     pub seed: u64,
     /// Worlds being provisioned at once.
     pub world_concurrency: usize,
-    /// Worlds alive at once.
+    /// Worlds alive at once; one with VMs counts twice.
     pub worlds_alive: usize,
     /// Probes that may be on their way at once at most, all worlds together; fewer while answers are slow.
     pub probes_in_flight: usize,
@@ -77,9 +77,9 @@ impl Default for Options {
             keep: Keep::Never,
             seed: 0,
             world_concurrency: 2,
-            worlds_alive: 3,
+            worlds_alive: 4,
             probes_in_flight: 2048,
-            probes_at_once: 2560,
+            probes_at_once: 4096,
             deadline: None,
             lost: None,
             baseline: Baseline::default(),

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use udn_model::event::{Event, EventKind, FORMAT, TimeBudget};
+use udn_model::feature::Feature;
 use udn_model::plan::{Plan, PlannedScenario};
 use udn_model::scenario::{Action, WorldSpec};
 use udn_model::verdict::{Counts, ExitCode, Verdict};
@@ -219,6 +220,11 @@ impl Group {
         phases.flat_map(|phase| &phase.actions).any(alone)
     }
 
+    /// How many worlds without VMs it takes the room of: guests start, which takes processors for longer than pods do.
+    fn room(&self) -> u32 {
+        if self.spec.requires.contains(&Feature::VirtualMachines) { 2 } else { 1 }
+    }
+
     /// How many phases follow each other: what decides how long the group takes.
     fn length(&self) -> usize {
         self.scenarios.iter().map(|scenario| scenario.phases.len()).max().unwrap_or_default()
@@ -254,7 +260,8 @@ struct WorldOutcome {
 }
 
 async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> Vec<WorldOutcome> {
-    let alive = Arc::new(Semaphore::new(shared.options.worlds_alive.max(1)));
+    let most = u32::try_from(shared.options.worlds_alive.max(1)).unwrap_or(u32::MAX);
+    let alive = Arc::new(Semaphore::new(most as usize));
     let making = Arc::new(Semaphore::new(shared.options.world_concurrency.max(1)));
     let mut worlds = JoinSet::new();
     let mut outcomes = Vec::new();
@@ -266,7 +273,8 @@ async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> V
             }
         }
         // Here, so that the order is kept; what is not tried needs no room.
-        let permit = if group.tried_cells() > 0 { permit(&alive, &shared.stop).await } else { None };
+        let room = group.room().min(most);
+        let permit = if group.tried_cells() > 0 { permit(&alive, room, &shared.stop).await } else { None };
         let job = WorldJob {
             shared: shared.clone(),
             cluster: cluster.clone(),
@@ -280,9 +288,9 @@ async fn all_worlds(shared: &Shared, plan: Plan, cluster: Arc<dyn Cluster>) -> V
 }
 
 /// A permit; `None` once everything is to stop.
-async fn permit(semaphore: &Arc<Semaphore>, stop: &Stop) -> Option<OwnedSemaphorePermit> {
+async fn permit(semaphore: &Arc<Semaphore>, room: u32, stop: &Stop) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
-        permit = semaphore.clone().acquire_owned() => permit.ok(),
+        permit = semaphore.clone().acquire_many_owned(room) => permit.ok(),
         () = stop.wait() => None,
     }
 }
@@ -334,7 +342,7 @@ impl WorldJob {
     }
 
     async fn provision(&self, spec: &WorldSpec, stage: &str) -> Result<Arc<dyn World>, Trouble> {
-        let permit = permit(&self.making, &self.shared.stop).await;
+        let permit = permit(&self.making, 1, &self.shared.stop).await;
         if self.shared.stop.is_set() {
             return Err(Trouble(self.shared.stop.why()));
         }

@@ -33,13 +33,15 @@ pub struct Console {
     client: Client,
     namespace: String,
     vm: String,
+    /// How long the guest may take to start.
+    boot: Duration,
 }
 
 impl Console {
-    /// The console of the VM of these names.
+    /// The console of the VM of these names, whose guest may take `boot` to start.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, vm: &str) -> Self {
-        Self { client, namespace: namespace.into(), vm: vm.into() }
+    pub fn new(client: Client, namespace: &str, vm: &str, boot: Duration) -> Self {
+        Self { client, namespace: namespace.into(), vm: vm.into(), boot }
     }
 
     async fn connect(&self) -> Result<WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>, LinkError> {
@@ -94,6 +96,10 @@ impl Link for Console {
             complaint: Complaint::default(),
             console: true,
         })
+    }
+
+    fn first_hello(&self) -> Duration {
+        self.boot
     }
 }
 

@@ -10,13 +10,11 @@ use udn_agent::protocol::{Body, Hello, Message, Op, Request};
 
 use super::codec::{Lines, write_lines};
 use super::dialogue::{Dialogue, Heard, Id};
-use super::link::{Link, Streams};
+use super::link::{HELLO_TIMEOUT, Link, Streams};
 use super::{AgentError, LinkError};
 
 /// How long what was asked waits for a lost stream to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the agent may take to say hello on a new stream.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// First pause between attempts to open a stream; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
@@ -130,7 +128,7 @@ pub(super) async fn drive(
             () = driver.wait_without_stream() => return,
         };
         let error = match opened {
-            Ok(streams) => match driver.talk(streams).await {
+            Ok(streams) => match driver.talk(streams, link.first_hello()).await {
                 End::Dropped => return,
                 End::Useless(error) => return driver.give_up(&error).await,
                 End::Lost(why) => {
@@ -147,7 +145,8 @@ pub(super) async fn drive(
         driver.dialogue.cut();
         driver.hello.send_replace(None);
         let since = *driver.lost.get_or_insert_with(Instant::now);
-        if since.elapsed() >= PATIENCE {
+        let met = driver.last.borrow().is_some();
+        if since.elapsed() >= if met { PATIENCE } else { PATIENCE.max(link.first_hello()) } {
             driver.fail_all(&error);
         }
         tokio::select! {
@@ -177,14 +176,15 @@ impl Driver {
         say
     }
 
-    /// Talks until the stream ends.
-    async fn talk(&mut self, streams: Streams) -> End {
+    /// Talks until the stream ends. `first_hello`: how long the agent may take for its very first.
+    async fn talk(&mut self, streams: Streams, first_hello: Duration) -> End {
         let Streams { reader, mut writer, guard: _guard, complaint, console } = streams;
         let mut lines = if console { Lines::new(reader).skipping() } else { Lines::new(reader) };
         self.dialogue.lossy(console);
         let said =
             async { if console { greeted(&mut lines, &mut writer).await } else { lines.next::<Message>().await } };
-        let first = match timeout(HELLO_TIMEOUT, said).await {
+        let hello_timeout = if self.last.borrow().is_some() { HELLO_TIMEOUT } else { first_hello };
+        let first = match timeout(hello_timeout, said).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => return End::Lost(complaint.told("ended before the agent said hello").await),
             Ok(Err(error)) => return End::Lost(complaint.told(&error.to_string()).await),

@@ -9,6 +9,9 @@ use super::super::Agent;
 use super::super::link::Complaint;
 use super::*;
 
+/// How long the machines of these tests may take to start.
+const BOOT: Duration = Duration::from_secs(50);
+
 /// Hands out what the test prepared.
 struct Prepared(Mutex<mpsc::UnboundedReceiver<Result<DuplexStream, LinkError>>>);
 
@@ -25,6 +28,10 @@ impl Link for Prepared {
             complaint: Complaint::default(),
             console: false,
         })
+    }
+
+    fn first_hello(&self) -> Duration {
+        BOOT
     }
 }
 
@@ -156,7 +163,30 @@ async fn what_cannot_be_reached_is_said_in_time() {
         prepare.send(Err(LinkError::Failed("exec into a: container not found".into()))).unwrap();
     }
     assert_eq!(asked.await.unwrap(), Err(AgentError::Exec("exec into a: container not found".into())));
-    assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < PATIENCE * 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= BOOT && begun.elapsed() < BOOT + PATIENCE, "{:?}", begun.elapsed());
+}
+
+/// A guest that starts for longer than a stream may be lost.
+#[tokio::test(start_paused = true)]
+async fn a_slow_start_is_waited_for_and_a_loss_after_it_for_less_long() {
+    let (agent, prepare) = start();
+    let mut played = stream(&prepare);
+    let ready = {
+        let agent = agent.clone();
+        tokio::spawn(async move { agent.ready().await })
+    };
+    tokio::time::sleep(BOOT - Duration::from_secs(1)).await;
+    played.greet(1, 0).await;
+    let request = played.asked().await;
+    played.say(1, request.id, Body::Done).await;
+    assert_eq!(ready.await.unwrap(), Ok(()));
+    drop(played);
+    let begun = Instant::now();
+    let asked = call(&agent, Op::Ping);
+    // Nobody says hello on it.
+    let _silent = stream(&prepare);
+    assert!(matches!(asked.await.unwrap(), Err(AgentError::StreamLost(_))));
+    assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < BOOT, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 use crate::error::innermost;
 
+/// How long an agent may take to say hello on a new stream.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long exec may take to be accepted.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the agent's bytes may take into the pod.
@@ -35,6 +37,11 @@ pub trait Link: Send + Sync {
     /// # Errors
     /// Why it cannot be opened, and whether there is any use in trying again.
     async fn open(&self) -> Result<Streams, LinkError>;
+
+    /// How long the agent may take until it says hello for the first time: longer where its machine has to start before.
+    fn first_hello(&self) -> Duration {
+        HELLO_TIMEOUT
+    }
 }
 
 /// Why a stream cannot be opened.

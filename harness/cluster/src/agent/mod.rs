@@ -70,6 +70,8 @@ pub struct Agent {
     hello: watch::Receiver<Option<Met>>,
     /// As `hello`, and stays when the stream is lost.
     last: watch::Receiver<Option<Met>>,
+    /// How long it may take until it answers for the first time.
+    ready_within: Duration,
 }
 
 impl Agent {
@@ -78,8 +80,9 @@ impl Agent {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (teller, hello) = watch::channel(None);
         let (rememberer, last) = watch::channel(None);
+        let ready_within = READY_TIMEOUT.max(link.first_hello());
         tokio::spawn(driver::drive(Box::new(link), session, receiver, (teller, rememberer)));
-        Self { commands, hello, last }
+        Self { commands, hello, last, ready_within }
     }
 
     /// Waits until the agent answers for the first time.
@@ -87,7 +90,7 @@ impl Agent {
     /// # Errors
     /// Why it does not.
     pub async fn ready(&self) -> Result<(), AgentError> {
-        self.call(Op::Ping, READY_TIMEOUT).await.map(drop)
+        self.call(Op::Ping, self.ready_within).await.map(drop)
     }
 
     /// What the agent said of itself on the present stream; `None` while there is none.

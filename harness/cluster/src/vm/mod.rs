@@ -187,10 +187,15 @@ fn answered(world: &KubeWorld, vm: &PodRef, error: Error) -> Error {
     }
 }
 
+/// How long a VM may take to run, and after that its guest to answer.
+pub(crate) fn boots_within(world: &KubeWorld) -> Duration {
+    world.ready_deadline + BOOT_EXTRA
+}
+
 /// Waits until an instance runs.
 async fn runs(world: &KubeWorld, vm: &PodRef) -> Result<(), Error> {
     let real = instance(world, vm);
-    let deadline = world.ready_deadline + BOOT_EXTRA;
+    let deadline = boots_within(world);
     let running = |object: Option<&DynamicObject>| object.is_some_and(|it| it.data["status"]["phase"] == "Running");
     let wait = world
         .objects

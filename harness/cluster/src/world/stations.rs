@@ -119,7 +119,7 @@ impl KubeWorld {
 
     async fn start_in_guest(&self, vm: &PodRef, known: vm::Known) -> Result<Arc<Station>, AgentError> {
         let (namespace, name) = self.key_of(vm);
-        let link = Console::new(self.objects.client.clone(), &namespace, &name);
+        let link = Console::new(self.objects.client.clone(), &namespace, &name, vm::boots_within(self));
         let station = Station::new(Agent::start(link, self.session));
         station.agent.ready().await?;
         self.listen(vm, station, known.ports).await
