@@ -1,8 +1,8 @@
 //! What is kept about a lab on disk: one folder per lab below the cache folder, with its kubeconfig and log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ impl Folder {
 
     pub(super) fn remove(&self) -> Result<(), Error> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Ground::file("remove", &self.path)(error).into())
             }
             _ => Ok(()),
@@ -83,13 +83,18 @@ impl Folder {
     }
 
     /// Held while a lab of this name is being started or ended.
-    pub(super) fn lock(&self) -> Result<File, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         let path = self.path.with_extension("lock");
         let folder = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).map_err(Ground::file("create", folder))?;
-        let file = File::create(&path).map_err(Ground::file("create", &path))?;
-        file.lock().map_err(Ground::file("lock", &path))?;
-        Ok(file)
+        loop {
+            let file = File::create(&path).map_err(Ground::file("create", &path))?;
+            file.lock().map_err(Ground::file("lock", &path))?;
+            // Who had it before may have removed the file: then it locks nobody out.
+            if is_at(&file, &path) {
+                return Ok(Lock { file, path });
+            }
+        }
     }
 
     pub(super) fn write_record(&self, record: &Record) -> Result<(), Error> {
@@ -116,6 +121,26 @@ impl Folder {
     }
 }
 
+/// A locked file, which goes with the lock.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever waits for it finds that it is gone, and makes another.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+    number(file.metadata()).is_some_and(|own| Some(own) == number(fs::metadata(path)))
+}
+
 /// When a process started, clock ticks since boot; none if there is none, or it has ended and waits to be reaped.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -128,6 +153,7 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use udn_lab_sys::packages::Version;
 
@@ -147,6 +173,26 @@ mod tests {
         folder.write_record(&record).unwrap();
         assert_eq!(folder.running(), None, "another process has its number now");
         assert_eq!(Folder::names(cache.path()), ["a-lab"]);
+    }
+
+    #[test]
+    fn a_lock_is_held_once_at_a_time_and_leaves_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = Folder::of(cache.path(), "a").unwrap();
+        let holders = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = folder.lock().unwrap();
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(cache.path().join("labs")).unwrap().count(), 0);
     }
 
     #[test]
