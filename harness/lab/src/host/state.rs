@@ -153,7 +153,7 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use udn_lab_sys::packages::Version;
 
@@ -176,21 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_held_once_at_a_time_and_leaves_nothing() {
+    fn who_waited_for_a_lock_keeps_others_out_and_nothing_stays() {
         let cache = tempfile::tempdir().unwrap();
         let folder = Folder::of(cache.path(), "a").unwrap();
-        let holders = AtomicUsize::new(0);
+        let first = folder.lock().unwrap();
         std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        let lock = folder.lock().unwrap();
-                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
-                        holders.fetch_sub(1, Ordering::SeqCst);
-                        drop(lock);
-                    }
-                });
-            }
+            let waiting = scope.spawn(|| folder.lock().unwrap());
+            // Long enough that the other has the first one's file open.
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+            let second = waiting.join().unwrap();
+            let third = File::open(&second.path).unwrap();
+            assert!(matches!(third.try_lock(), Err(fs::TryLockError::WouldBlock)));
         });
         assert_eq!(fs::read_dir(cache.path().join("labs")).unwrap().count(), 0);
     }
