@@ -34,7 +34,7 @@ const TICK: u64 = 10 * MILLISECOND;
 /// Bytes sent or read before others get their turn.
 const TURN: usize = 256 * 1024;
 
-/// Bytes sent or read at once.
+/// Bytes read at once.
 const PIECE: usize = 64 * 1024;
 
 /// A banner is shorter than this.
@@ -46,7 +46,7 @@ pub(crate) struct Bulks {
     /// By the request that began it.
     keys: BTreeMap<u64, Key>,
     ended: Vec<(u64, Body)>,
-    /// What is sent, and where is read to.
+    /// Where is read to.
     piece: Vec<u8>,
 }
 
@@ -250,7 +250,7 @@ impl Running {
                 return Some(end);
             }
         }
-        if self.is_open() && self.direction == Direction::Send { self.send(piece) } else { None }
+        if self.is_open() && self.direction == Direction::Send { self.send() } else { None }
     }
 
     fn begin(&self) -> Stage {
@@ -310,12 +310,11 @@ impl Running {
         (self.inbox.len() > LONGEST_LINE).then(|| no_peer(&self.inbox))
     }
 
-    fn send(&mut self, piece: &mut [u8]) -> Option<FlowEnd> {
+    fn send(&mut self) -> Option<FlowEnd> {
         let mut sent = 0;
         while sent < TURN {
             let Stage::Open { handed, .. } = &mut self.stage else { return None };
-            pattern::fill(*handed, piece);
-            match net::send(&self.socket, piece, SendFlags::NOSIGNAL) {
+            match net::send(&self.socket, pattern::from(*handed), SendFlags::NOSIGNAL) {
                 Ok(length) => {
                     sent += length;
                     *handed += length as u64;

@@ -209,11 +209,9 @@ impl Mirror {
 
     /// Sends as fast as it goes.
     fn pour(&mut self) -> bool {
-        let mut buffer = [0; PIECE];
         let mut sent = 0;
         while sent < TURN {
-            pattern::fill(self.moved, &mut buffer);
-            match net::send(&self.socket, &buffer, SendFlags::NOSIGNAL) {
+            match net::send(&self.socket, pattern::from(self.moved), SendFlags::NOSIGNAL) {
                 Ok(length) => {
                     sent += length;
                     self.moved += length as u64;
@@ -304,12 +302,11 @@ mod tests {
             answer[..length].to_vec()
         };
         assert_eq!(said(BULK_SINK), BULK_ACCEPTED);
-        let mut bytes = [0; 100];
-        pattern::fill(0, &mut bytes);
+        let bytes = &pattern::from(0)[..100];
         assert_eq!(said(&bytes[..50]), b"");
         assert_eq!(said(&bytes[50..]), b"");
         assert_eq!(said(&bytes[50..]), BULK_SPOILT, "the same again");
-        assert_eq!(said(&bytes), b"", "once is enough");
+        assert_eq!(said(bytes), b"", "once is enough");
     }
 
     #[test]

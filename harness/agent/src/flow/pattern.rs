@@ -1,34 +1,37 @@
-//! The bytes of a bulk transfer: each eight are those of their place, so that whoever gets them sees if any is missing, comes
-//! twice or is another's. TCP's own checksum is not always computed: between virtual machines it is often left out.
+//! The bytes of a bulk transfer: they are those of their place, so that whoever gets them sees if any is missing, comes twice
+//! or is another's. TCP's own checksum is not always computed: between virtual machines it is often left out.
 
-/// Bytes that tell their place.
-const WORD: usize = 8;
+/// After so many bytes they begin anew. A prime: whatever segments and buffers are lost or come twice are no multiple of it.
+const PERIOD: usize = 16_381;
 
 /// Multiplied by this (the golden ratio of 64 bits) neighbouring numbers differ in all bytes.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Fills in the bytes from this place of the transfer on.
-pub(super) fn fill(from: u64, mut buffer: &mut [u8]) {
-    let mut at = from;
-    while !buffer.is_empty() {
-        let (word, skip) = word(at);
-        let length = (WORD - skip).min(buffer.len());
-        let (piece, rest) = buffer.split_at_mut(length);
-        for (byte, should) in piece.iter_mut().zip(word.into_iter().skip(skip)) {
-            *byte = should;
-        }
-        at += length as u64;
-        buffer = rest;
+/// Twice the period: from each place on a whole one is in one piece, and nothing is computed while it is sent or compared.
+static BYTES: [u8; 2 * PERIOD] = bytes();
+
+const fn bytes() -> [u8; 2 * PERIOD] {
+    let mut bytes = [0; 2 * PERIOD];
+    let mut at = 0;
+    while at < bytes.len() {
+        bytes[at] = ((at % PERIOD) as u64 + 1).wrapping_mul(SPREAD).to_be_bytes()[0];
+        at += 1;
     }
+    bytes
+}
+
+/// The bytes from this place of the transfer on, at least [`PERIOD`] of them.
+pub(super) fn from(place: u64) -> &'static [u8] {
+    BYTES.get((place % PERIOD as u64) as usize..).unwrap_or_default()
 }
 
 /// Whether these are the bytes from this place on.
-pub(super) fn is_right(from: u64, mut bytes: &[u8]) -> bool {
-    let mut at = from;
+pub(super) fn is_right(place: u64, mut bytes: &[u8]) -> bool {
+    let mut at = place;
     while !bytes.is_empty() {
-        let (word, skip) = word(at);
-        let (piece, rest) = bytes.split_at((WORD - skip).min(bytes.len()));
-        if !word.get(skip..).is_some_and(|should| should.starts_with(piece)) {
+        let should = from(at);
+        let (piece, rest) = bytes.split_at(should.len().min(bytes.len()));
+        if !should.starts_with(piece) {
             return false;
         }
         at += piece.len() as u64;
@@ -37,30 +40,26 @@ pub(super) fn is_right(from: u64, mut bytes: &[u8]) -> bool {
     true
 }
 
-/// The word that a place is in, and the place in it.
-const fn word(at: u64) -> ([u8; WORD], usize) {
-    let word = WORD as u64;
-    ((at / word).wrapping_mul(SPREAD).to_le_bytes(), (at % word) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
+    use alloc::vec::Vec;
 
     #[test]
     fn bytes_are_right_at_their_place_and_nowhere_else() {
-        let mut whole = vec![0; 4096];
-        fill(0, &mut whole);
-        for (from, to) in [(0, 4096), (3, 4), (5, 21), (8, 16), (4095, 4096)] {
-            let mut part = vec![0; to - from];
-            fill(from as u64, &mut part);
-            assert_eq!(part, whole[from..to], "however they are cut");
-            assert!(is_right(from as u64, &part));
+        let mut whole: Vec<u8> = Vec::new();
+        while whole.len() < 5 * PERIOD {
+            // However they are cut.
+            let piece = from(whole.len() as u64);
+            assert!(piece.len() >= PERIOD);
+            whole.extend_from_slice(&piece[..1 + whole.len() % piece.len()]);
         }
-        for shift in [1, 8, 1448] {
-            assert!(!is_right(0, &whole[shift..]), "{shift} are missing");
-            assert!(!is_right(2048 + shift as u64, &whole[2048..]), "{shift} come again");
+        for place in [0, 1, PERIOD - 1, PERIOD, 3 * PERIOD + 5] {
+            assert!(is_right(place as u64, &whole[place..]), "{place}");
+        }
+        for missing in [1, 8, 1, 1448, 16 * 1024, 64 * 1024] {
+            assert!(!is_right(0, &whole[missing..]), "{missing} are missing");
+            assert!(!is_right(missing as u64, &whole), "{missing} come again");
         }
         whole[2049] ^= 0x10;
         assert!(!is_right(0, &whole) && is_right(0, &whole[..2049]));
