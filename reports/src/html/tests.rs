@@ -127,7 +127,7 @@ fn a_migration_is_drawn_on_one_axis() {
         .map(|path| path.split_once('"').unwrap().0.matches('z').count())
         .collect();
     assert_eq!(bars, [2, 3]);
-    for part in ["no byte acknowledged for 240 ms", "up to 1.60 MB/s", "0.75 MB/s on average"] {
+    for part in ["no byte acknowledged for 240 ms", "bulk, up to 1.60 MB/s", "0.75 MB/s on average"] {
         assert!(drawing.contains(part), "{part}");
     }
     assert!(page.contains("network told +5 ms after it ran again"));

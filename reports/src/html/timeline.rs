@@ -221,7 +221,7 @@ impl<'a> Drawing<'a> {
                 path.rate d=(self.rate(rate, top)) {}
             }
             @if let Some(throughput) = &flow.figures.throughput {
-                text.unit x="0" y=(top + 28.0) { "up to " (megabytes(self.most(throughput) * 10)) "/s" }
+                text.unit x="0" y=(top + 28.0) { "bulk, up to " (megabytes(self.most(throughput) * 10)) "/s" }
                 path.rate d=(self.rate(throughput, top)) {
                     title { "bytes in each tenth of a second; " (megabytes(throughput.per_second())) "/s on average" }
                 }
