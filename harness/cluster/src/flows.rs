@@ -171,7 +171,7 @@ async fn begin(agent: &Agent, (kind, transport, to): Key, timeout: Duration) -> 
     let (teller, end) = watch::channel(None);
     tokio::spawn(async move {
         let result = answer.await.and_then(|body| {
-            Said::of_end(body).map_err(|other| match other {
+            Said::of_end(body).map_err(|other| match *other {
                 Body::Failed(failure) => failure.into(),
                 other => AgentError::Failed(format!("the agent answered {other:?} to a flow")),
             })

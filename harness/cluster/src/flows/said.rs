@@ -32,20 +32,20 @@ pub(super) struct Common<'a> {
 
 impl Said {
     /// A report of a flow that runs; what the agent said instead where it is none.
-    pub(super) fn of_state(body: Body) -> Result<Self, Body> {
+    pub(super) fn of_state(body: Body) -> Result<Self, Box<Body>> {
         match body {
             Body::FlowState(report) => Ok(Self::Frames(report)),
             Body::BulkState(report) => Ok(Self::Bulk(report)),
-            other => Err(other),
+            other => Err(Box::new(other)),
         }
     }
 
     /// Why a flow ended, with its last report; what the agent said instead where it is none.
-    pub(super) fn of_end(body: Body) -> Result<(FlowEnd, Self), Body> {
+    pub(super) fn of_end(body: Body) -> Result<(FlowEnd, Self), Box<Body>> {
         match body {
             Body::Flow(FlowResult { end, report }) => Ok((end, Self::Frames(report))),
             Body::Bulk(BulkResult { end, report }) => Ok((end, Self::Bulk(report))),
-            other => Err(other),
+            other => Err(Box::new(other)),
         }
     }
 
