@@ -10,7 +10,7 @@ pub const FLOW_PORT: u16 = 7007;
 
 /// What a bulk transfer sends a second at most, bytes. Enough to see 100 ms of it in a picture, and few enough for a guest
 /// that is emulated: these are some 350 segments a second, as much as three and a half other flows. What is measured is the
-/// migration, not what the guest can bear (with 1.5 MB, on a busy machine, the other flows were out for up to twice as long).
+/// migration, not what the guest can bear.
 pub const BULK_BYTES_PER_SECOND: u32 = 500_000;
 
 /// How long a flow may be out over a migration where nothing else is said, milliseconds. KubeVirt's own aim is 900 ms of
