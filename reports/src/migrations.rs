@@ -1,9 +1,10 @@
 //! Migrations of VMs and what they were to flows, a line each.
 
 use udn_model::event::{FlowTrace, MigrationReport};
+use udn_model::flow::megabytes;
 use udn_model::migration::{Migration, Moment};
 
-/// The longest outage first, then in the order of cells.
+/// Bulk transfers first, then the longest outage, then in the order of cells.
 const FLOWS_TOLD: usize = 12;
 
 /// Lines about a migration: its course, and how each flow fared.
@@ -11,7 +12,7 @@ const FLOWS_TOLD: usize = 12;
 pub fn lines(report: &MigrationReport) -> Vec<String> {
     let mut lines = vec![course(&report.migration)];
     let mut flows: Vec<&FlowTrace> = report.flows.iter().collect();
-    flows.sort_by_key(|flow| std::cmp::Reverse(flow.figures.outage_ms));
+    flows.sort_by_key(|flow| (flow.figures.kind.is_frames(), std::cmp::Reverse(flow.figures.outage_ms)));
     lines.extend(flows.iter().take(FLOWS_TOLD).map(|flow| of_flow(flow)));
     if flows.len() > FLOWS_TOLD {
         lines.push(format!("… and {} more flows: report.json has them all", flows.len() - FLOWS_TOLD));
@@ -42,10 +43,16 @@ fn of_flow(flow: &FlowTrace) -> String {
     // The part of the id that says who and what: the scenario and phase are known.
     let what: Vec<&str> = flow.cell.as_str().split("::").skip(4).filter(|part| *part != "flow").collect();
     let figures = &flow.figures;
-    let mut told = match figures.outage_ms {
+    let mut told = match &figures.throughput {
+        Some(throughput) => {
+            format!("{} at {}/s, ", megabytes(figures.bytes_sent), megabytes(throughput.per_second()))
+        }
+        None => String::new(),
+    };
+    told.push_str(&match figures.outage_ms {
         0 => "no outage".to_owned(),
         ms => format!("out {ms} ms"),
-    };
+    });
     if figures.gaps.len() > 1 {
         told.push_str(&format!(" ({} gaps)", figures.gaps.len()));
     }
@@ -66,7 +73,7 @@ fn of_flow(flow: &FlowTrace) -> String {
 #[cfg(test)]
 mod tests {
     use udn_model::cell::CellId;
-    use udn_model::flow::{FlowFigures, FlowGap};
+    use udn_model::flow::{FlowFigures, FlowGap, FlowKind, FlowRate};
     use udn_model::migration::{Mark, Split};
     use udn_model::world::PodRef;
 
@@ -77,6 +84,20 @@ mod tests {
         let mark = |at_us, what| Mark { at_us, what, within_ms: 0 };
         let gap = FlowGap { at_us: 990_000, took_ms: 163, starved_ms: 0, open: false };
         let figures = FlowFigures { outage_ms: 163, retransmits: 1, gaps: vec![gap], ..FlowFigures::default() };
+        let bulk = FlowFigures {
+            kind: FlowKind::Bulk,
+            bytes_sent: 7_250_000,
+            throughput: Some(FlowRate { from_us: 0, per_100ms: vec![150_000, 120_000, 20] }),
+            ..figures.clone()
+        };
+        let trace = |what: &str, split, figures| FlowTrace {
+            cell: CellId(format!(
+                "vm::migration::there::tcp-survives::red.a::red.db@primary::other-node::tcp-7007::v4::{what}"
+            )),
+            split,
+            figures,
+        };
+        let split = Split { pause_ms: 10, network_ms: 153 };
         let report = MigrationReport {
             suite: "vm".into(),
             scenario: "migration".into(),
@@ -92,18 +113,13 @@ mod tests {
                 pause_ms: Some(10),
                 announcements: vec![],
             },
-            flows: vec![FlowTrace {
-                cell: CellId(
-                    "vm::migration::there::tcp-survives::red.a::red.db@primary::other-node::tcp-7007::v4::flow".into(),
-                ),
-                split: Some(Split { pause_ms: 10, network_ms: 153 }),
-                figures,
-            }],
+            flows: vec![trace("flow", Some(split), figures), trace("bulk", None, bulk)],
         };
         assert_eq!(
             lines(&report),
             [
                 "red/db from worker1 to worker2 in 2.3 s, guest paused 10 ms, network told +15 ms after it ran again",
+                "  red.a red.db@primary other-node tcp-7007 v4 bulk 7.25 MB at 1.35 MB/s, out 163 ms, 1 sent again",
                 "  red.a red.db@primary other-node tcp-7007 v4 out 163 ms: guest paused 10 ms, network back 153 ms after it ran again, 1 sent again",
             ]
         );

@@ -90,18 +90,18 @@ pub fn attempt(attempt: &Attempt, cell: &Cell) -> String {
 #[must_use]
 pub fn subject(cell: &Cell) -> String {
     match &cell.check {
-        Check::Probe { from, to, transport, port, family, flow, .. } => {
+        Check::Probe { from, to, transport, port, family, flow, kind, .. } => {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
-            let flow = if *flow { ", flow" } else { "" };
+            let flow = if *flow { format!(", {kind}") } else { String::new() };
             format!("{from} → {to}, {transport}{port}, {family}{flow}")
         }
         Check::Series { from, to, transport, port, family, series, .. } => {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
             format!("{from} → {to}, {} times {transport}{port}, {family}", series.connections)
         }
-        Check::Figure { from, to, transport, port, family, promise, .. } => {
+        Check::Figure { from, to, transport, port, family, kind, promise, .. } => {
             let port = port.map_or_else(String::new, |port| format!(" {port}"));
-            format!("{from} → {to}, {transport}{port}, {family}, flow: {promise}")
+            format!("{from} → {to}, {transport}{port}, {family}, {kind}: {promise}")
         }
         Check::Resolve { from, name, transport, family } => format!("{from} asks for {name}, {transport}, {family}"),
         Check::Fact { pod, fact, family: Some(family) } => format!("{pod}: {fact}, {family}"),

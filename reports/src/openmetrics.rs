@@ -110,7 +110,8 @@ fn outages(out: &mut Exposition, report: &RunReport) {
         out.sample("outage_seconds", &labels, &seconds(flow.figures.outage_ms));
     }
     out.family("lost_frames", "gauge", "", "Frames of a flow that did not come back, since it began.");
-    for (scenario, phase, flow) in flows() {
+    // A bulk transfer has no frames.
+    for (scenario, phase, flow) in flows().filter(|(_, _, flow)| flow.figures.kind.is_frames()) {
         let labels = [
             ("suite", scenario.suite.as_str()),
             ("scenario", &scenario.scenario),

@@ -11,6 +11,7 @@ use udn_model::cell::{
 };
 use udn_model::event::{CellResult, Event, EventKind, FORMAT, TimeBudget};
 use udn_model::fact::Fact;
+use udn_model::flow::FlowKind;
 use udn_model::observation::{Attempt, Evidence, Outcome, ResolvedProbe, Witness};
 use udn_model::rule::RuleName;
 use udn_model::verdict::{Counts, ExitCode, Verdict};
@@ -98,6 +99,7 @@ pub(crate) fn probe_cell(from: &str, to: &str, expectation: Expectation, transpo
             port,
             family,
             flow: false,
+            kind: FlowKind::Frames,
         },
         expectation,
         topology: Some(Topology::Layer3),

@@ -1,6 +1,7 @@
 //! Shorthand for what suites say often.
 
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
+use udn_model::flow::FlowKind;
 use udn_model::rule::RuleName;
 use udn_model::scenario::{
     Action, Assertion, Flows, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
@@ -72,6 +73,7 @@ pub(crate) fn flows(rule: &str, pairs: &[[(&str, &str); 2]]) -> Assertion {
         pairs,
         transports: vec![Transport::Tcp, Transport::Udp],
         families: Family::ALL.to_vec(),
+        kind: FlowKind::Frames,
         figures: false,
     })
 }

@@ -5,6 +5,7 @@ mod migration;
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::{AddressOn, Exposure, ObjectRef, Target, VantagePoint};
+use udn_model::flow::FlowKind;
 use udn_model::rule::RuleName;
 use udn_model::scenario::{Action, Assertion, Flows, FullMatrix, Phase, Probing, Scenario, Suite, Targets, WorldSpec};
 use udn_model::words::{Family, Transport};
@@ -88,6 +89,19 @@ fn measured(rule: &str, transports: &[Transport], families: &[Family], pairs: &[
         pairs: pairs.to_vec(),
         transports: transports.to_vec(),
         families: families.to_vec(),
+        kind: FlowKind::Frames,
+        figures: true,
+    })
+}
+
+/// A bulk transfer over IPv4 whose figures are judged as well.
+fn bulk(rule: &str, pair: (VantagePoint, Target)) -> Assertion {
+    Assertion::Flows(Flows {
+        rule: RuleName::new(rule),
+        pairs: vec![pair],
+        transports: vec![Transport::Tcp],
+        families: vec![Family::V4],
+        kind: FlowKind::Bulk,
         figures: true,
     })
 }
@@ -99,6 +113,7 @@ fn kept(pairs: &[(VantagePoint, Target)]) -> Assertion {
         pairs: pairs.to_vec(),
         transports: vec![Transport::Tcp],
         families: Family::ALL.to_vec(),
+        kind: FlowKind::Frames,
         figures: false,
     })
 }

@@ -51,8 +51,8 @@ async fn one(
     stalls: (&Stalls, &str),
 ) -> Report {
     let agent = &station.agent;
-    if shot.over == Over::Flow {
-        return Box::pin(station.flows.look(agent, &shot, own, stalls)).await;
+    if let Over::Flow(kind) = shot.over {
+        return Box::pin(station.flows.look(agent, &shot, kind, own, stalls)).await;
     }
     match shot.lookup.take() {
         None => {}

@@ -8,7 +8,7 @@ pub use crate::claim::{Claim, ObjectRef};
 use crate::dns::DnsName;
 use crate::fact::Fact;
 pub use crate::feature::Feature;
-use crate::flow::FlowPromise;
+use crate::flow::{FlowKind, FlowPromise};
 use crate::rule::RuleName;
 use crate::series::Series;
 use crate::words::{Family, Placement, Topology, Transport};
@@ -166,6 +166,9 @@ pub enum Check {
         /// connection: then it is open as long as the flow's frames come back.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         flow: bool,
+        /// What that flow carries: open as long as it comes through.
+        #[serde(default, skip_serializing_if = "FlowKind::is_frames")]
+        kind: FlowKind,
     },
     /// Many connections, taken together, are answered as promised.
     Series {
@@ -198,6 +201,9 @@ pub enum Check {
         port: Option<u16>,
         /// Address family.
         family: Family,
+        /// What the flow carries.
+        #[serde(default, skip_serializing_if = "FlowKind::is_frames")]
+        kind: FlowKind,
         /// What is promised.
         promise: FlowPromise,
     },
@@ -427,9 +433,9 @@ impl Cell {
     pub fn is_flow_of(&self, figure: &Self) -> bool {
         match (&self.check, &figure.check) {
             (
-                Check::Probe { from: f1, to: t1, transport: x1, port: p1, family: v1, flow: true, .. },
-                Check::Figure { from: f2, to: t2, transport: x2, port: p2, family: v2, .. },
-            ) => f1 == f2 && t1 == t2 && x1 == x2 && p1 == p2 && v1 == v2 && self.phase == figure.phase,
+                Check::Probe { from: f1, to: t1, transport: x1, port: p1, family: v1, flow: true, kind: k1, .. },
+                Check::Figure { from: f2, to: t2, transport: x2, port: p2, family: v2, kind: k2, .. },
+            ) => f1 == f2 && t1 == t2 && x1 == x2 && p1 == p2 && v1 == v2 && k1 == k2 && self.phase == figure.phase,
             _ => false,
         }
     }

@@ -184,7 +184,7 @@ pub struct FlowTrace {
     /// What its outage consists of, where the target shows both parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
-    /// Its figures: gaps, and replies by tenths of a second.
+    /// Its figures: gaps, and replies or bytes by tenths of a second.
     #[serde(flatten)]
     pub figures: FlowFigures,
 }

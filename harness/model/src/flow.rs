@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 /// port that introduces itself.
 pub const FLOW_PORT: u16 = 7007;
 
+/// What a bulk transfer sends a second at most, bytes. Enough to see 100 ms of it in a picture, and few enough for a guest
+/// that is emulated: these are some 350 segments a second, as much as three and a half other flows. What is measured is the
+/// migration, not what the guest can bear.
+pub const BULK_BYTES_PER_SECOND: u32 = 500_000;
+
 /// How long a flow may be out over a migration where nothing else is said, milliseconds. KubeVirt's own aim is 900 ms of
 /// pause; nobody documents how long the network may take (catalog of upstream facts, 2.7): this is the harness' own choice.
 pub const OUTAGE_BUDGET_MS: u64 = 2000;
@@ -18,10 +23,39 @@ const SAME_US: i64 = 50_000;
 /// Gaps that are kept of a flow in one phase at most, the longest ones.
 pub const GAPS_TOLD: usize = 16;
 
-/// A time without replies.
+/// What a flow carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowKind {
+    /// A frame every ten milliseconds, each of which comes back.
+    #[default]
+    Frames,
+    /// A bulk transfer: bytes one way over TCP, at most [`BULK_BYTES_PER_SECOND`]. What counts is what the target's kernel
+    /// has acknowledged; what the target gets it compares with what was sent.
+    Bulk,
+}
+
+impl FlowKind {
+    /// Whether it is [`Self::Frames`], which is not written: flows were nothing else once.
+    #[must_use]
+    pub fn is_frames(&self) -> bool {
+        *self == Self::Frames
+    }
+}
+
+impl fmt::Display for FlowKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Frames => "flow",
+            Self::Bulk => "bulk",
+        })
+    }
+}
+
+/// A time without replies, or without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowGap {
-    /// The last reply before it, microseconds since the Unix epoch by the harness' clock.
+    /// The last reply or byte before it, microseconds since the Unix epoch by the harness' clock.
     pub at_us: i64,
     /// Until the first one after it, milliseconds.
     pub took_ms: u64,
@@ -38,9 +72,12 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// How a flow fared, as its sender counted it.
+/// How a flow fared, as its sender counted it. A bulk transfer has no frames: of it `sent`, `received` and `lost` say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowFigures {
+    /// What it carries.
+    #[serde(default, skip_serializing_if = "FlowKind::is_frames")]
+    pub kind: FlowKind,
     /// Frames sent since the flow began; one every ten milliseconds.
     pub sent: u64,
     /// Of these, how many came back.
@@ -49,10 +86,11 @@ pub struct FlowFigures {
     pub lost: u64,
     /// TCP segments sent again.
     pub retransmits: u32,
-    /// The longest time without a reply in this phase, milliseconds: from the last reply before it to the first one after
-    /// it, or to the end of the phase. What is shorter than 50 ms is not counted.
+    /// The longest time without a reply (of a bulk transfer: without a byte) in this phase, milliseconds: from the last reply
+    /// before it to the first one after it, or to the end of the phase. What is shorter than 50 ms (of a bulk transfer:
+    /// 100 ms) is not counted.
     pub outage_ms: u64,
-    /// Bytes sent since the flow began.
+    /// Bytes sent since the flow began; of a bulk transfer, those that were acknowledged.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_sent: u64,
     /// Bytes that came back since then.
@@ -70,14 +108,17 @@ pub struct FlowFigures {
     /// Replies in each tenth of a second of this phase, as far as they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<FlowRate>,
+    /// Of a bulk transfer: bytes acknowledged in each tenth of a second of this phase, as far as they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<FlowRate>,
 }
 
-/// Replies over time.
+/// Replies or bytes over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRate {
     /// When the first tenth of a second began, microseconds since the Unix epoch by the harness' clock.
     pub from_us: i64,
-    /// Replies in each.
+    /// Replies, or bytes, in each.
     pub per_100ms: Vec<u64>,
 }
 
@@ -87,6 +128,13 @@ pub const RATE_KEPT: usize = 600;
 impl FlowRate {
     /// One class of it, microseconds.
     pub const CLASS_US: i64 = 100_000;
+
+    /// How many a second, over all of it but the last class, which need not have ended.
+    #[must_use]
+    pub fn per_second(&self) -> u64 {
+        let whole = self.per_100ms.len().saturating_sub(1);
+        self.per_100ms.iter().take(whole).sum::<u64>() * 10 / u64::try_from(whole).unwrap_or(u64::MAX).max(1)
+    }
 
     /// What was told first with what was told later, which knows better where both speak.
     #[must_use]
@@ -125,12 +173,19 @@ impl FlowFigures {
         Self {
             outage_ms: self.outage_ms.max(later.outage_ms),
             lost_now: self.lost_now + later.lost_now,
-            rate: match (self.rate, later.rate) {
-                (Some(earlier), Some(later)) => Some(earlier.then(&later)),
-                (earlier, later) => later.or(earlier),
-            },
+            rate: joined(self.rate, later.rate),
+            throughput: joined(self.throughput, later.throughput),
             gaps,
             ..later
+        }
+    }
+
+    /// Whether anything is known of it.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        match self.kind {
+            FlowKind::Frames => self.sent > 0,
+            FlowKind::Bulk => self.bytes_sent > 0,
         }
     }
 
@@ -139,6 +194,19 @@ impl FlowFigures {
     pub fn longest(&self) -> Option<&FlowGap> {
         self.gaps.iter().max_by_key(|gap| gap.took_ms)
     }
+}
+
+fn joined(earlier: Option<FlowRate>, later: Option<FlowRate>) -> Option<FlowRate> {
+    match (earlier, later) {
+        (Some(earlier), Some(later)) => Some(earlier.then(&later)),
+        (earlier, later) => later.or(earlier),
+    }
+}
+
+/// Bytes in millions, with two digits behind the point: `1.50 MB`.
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    format!("{}.{:02} MB", bytes / 1_000_000, bytes % 1_000_000 / 10_000)
 }
 
 /// What is promised of a flow's figures in a phase.
@@ -177,7 +245,7 @@ pub enum FlowJudged {
 /// Whether a promise holds. `budget_ms`: how long a flow may be out.
 #[must_use]
 pub fn judge(promise: FlowPromise, figures: Option<&FlowFigures>, budget_ms: u64) -> FlowJudged {
-    let Some(figures) = figures.filter(|figures| figures.sent > 0) else {
+    let Some(figures) = figures.filter(|figures| figures.is_known()) else {
         return FlowJudged::Unknown("nothing is known of the flow".into());
     };
     let (lost, sent) = (figures.lost_now, figures.sent);
@@ -194,6 +262,11 @@ pub fn judge(promise: FlowPromise, figures: Option<&FlowFigures>, budget_ms: u64
         }
         (FlowPromise::Intact, None, Some((why, true))) => FlowJudged::Broken(why),
         (FlowPromise::Intact | FlowPromise::Loss, None, Some((why, _))) => FlowJudged::Unknown(why),
+        (FlowPromise::Intact, None, None) if figures.kind == FlowKind::Bulk => FlowJudged::Holds(format!(
+            "{} acknowledged, every byte as it was sent; {} segments sent again",
+            megabytes(figures.bytes_sent),
+            figures.retransmits
+        )),
         (FlowPromise::Intact, None, None) => FlowJudged::Holds(format!(
             "{} bytes sent, {} came back, the last ones on their way; {} segments sent again",
             figures.bytes_sent, figures.bytes_received, figures.retransmits
@@ -208,8 +281,14 @@ pub fn judge(promise: FlowPromise, figures: Option<&FlowFigures>, budget_ms: u64
 /// network's: a frame counts as lost or as back only once a later one came back.
 fn silent(figures: &FlowFigures, budget_ms: u64) -> Option<(String, bool)> {
     let gap = figures.gaps.iter().find(|gap| gap.open && gap.took_ms > budget_ms)?;
-    let why =
-        format!("no reply for {} ms when it was last looked at: nobody knows what became of what it sent", gap.took_ms);
+    let what = match figures.kind {
+        FlowKind::Frames => "reply",
+        FlowKind::Bulk => "byte acknowledged",
+    };
+    let why = format!(
+        "no {what} for {} ms when it was last looked at: nobody knows what became of what it sent",
+        gap.took_ms
+    );
     Some((why, gap.took_ms.saturating_sub(gap.starved_ms) > budget_ms))
 }
 
@@ -237,7 +316,13 @@ fn outage(figures: &FlowFigures, budget_ms: u64) -> FlowJudged {
 impl fmt::Display for FlowFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, received, lost, retransmits, outage_ms, ended, .. } = self;
-        write!(f, "{sent} frames sent since it began, {received} came back")?;
+        match self.kind {
+            FlowKind::Frames => write!(f, "{sent} frames sent since it began, {received} came back")?,
+            FlowKind::Bulk => write!(f, "{} acknowledged since it began", megabytes(self.bytes_sent))?,
+        }
+        if let Some(throughput) = &self.throughput {
+            write!(f, ", {}/s in this phase", megabytes(throughput.per_second()))?;
+        }
         if *lost > 0 {
             write!(f, ", {lost} were lost")?;
         }
@@ -287,6 +372,52 @@ mod tests {
         assert_eq!(told.clone().then(&rate(1900, &[8])), rate(1000, &[10, 10, 10, 0, 0, 3, 0, 0, 0, 8]));
         let long = told.then(&rate(1600, &[7; RATE_KEPT]));
         assert_eq!((long.from_us, long.per_100ms.len()), (1_600_000, RATE_KEPT));
+    }
+
+    fn bulk(gaps: &[FlowGap]) -> FlowFigures {
+        let throughput = FlowRate { from_us: 0, per_100ms: vec![150_000, 150_000, 0, 300_000, 7] };
+        let kind = FlowKind::Bulk;
+        FlowFigures {
+            kind,
+            sent: 0,
+            received: 0,
+            bytes_sent: 6_240_007,
+            retransmits: 3,
+            throughput: Some(throughput),
+            ..out(gaps)
+        }
+    }
+
+    #[test]
+    fn a_bulk_transfer_is_judged_by_its_bytes() {
+        let of = |promise, figures: &FlowFigures| judge(promise, Some(figures), 2000);
+        let whole = bulk(&[gap(0, 240, 0)]);
+        assert_eq!(
+            of(FlowPromise::Intact, &whole),
+            FlowJudged::Holds("6.24 MB acknowledged, every byte as it was sent; 3 segments sent again".into())
+        );
+        assert_eq!(of(FlowPromise::Outage, &whole), FlowJudged::Holds("out for 240 ms".into()));
+        assert_eq!(
+            whole.to_string(),
+            "6.24 MB acknowledged since it began, 1.50 MB/s in this phase, 3 segments sent again; longest outage in this phase 240 ms"
+        );
+        let other = FlowFigures { ended: Some("garbled: the peer got other bytes than were sent".into()), ..bulk(&[]) };
+        assert!(matches!(of(FlowPromise::Intact, &other), FlowJudged::Broken(why) if why.contains("other bytes")));
+        let silent = bulk(&[FlowGap { open: true, ..gap(0, 30_000, 0) }]);
+        assert!(matches!(of(FlowPromise::Intact, &silent), FlowJudged::Broken(why) if why.contains("no byte")));
+        assert!(matches!(of(FlowPromise::Outage, &bulk(&[gap(0, 3000, 2500)])), FlowJudged::Unknown(_)));
+        let never = FlowFigures { bytes_sent: 0, ..bulk(&[]) };
+        assert!(matches!(of(FlowPromise::Intact, &never), FlowJudged::Unknown(_)));
+    }
+
+    #[test]
+    fn the_throughput_of_a_phase_is_told_in_one() {
+        let look = |from_us, per_100ms: &[u64]| FlowFigures {
+            throughput: Some(FlowRate { from_us, per_100ms: per_100ms.to_vec() }),
+            ..bulk(&[])
+        };
+        let both = look(0, &[150_000, 20_000]).then(look(100_000, &[150_000, 90_000]));
+        assert_eq!(both.throughput.unwrap().per_100ms, [150_000, 150_000, 90_000]);
     }
 
     #[test]

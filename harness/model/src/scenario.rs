@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Claim, Expectation, Feature, ObjectRef, Target, VantagePoint};
+use crate::flow::FlowKind;
 use crate::rule::RuleName;
 use crate::words::{Family, Transport};
 use crate::world::{PodRef, World};
@@ -223,10 +224,12 @@ pub struct Flows {
     /// From whom to whom. A pod is reached on its primary network, where it listens on
     /// [`FLOW_PORT`](crate::flow::FLOW_PORT)/TCP and 8080/UDP; so does who stands behind a service of these ports.
     pub pairs: Vec<(VantagePoint, Target)>,
-    /// What they speak.
+    /// What they speak: TCP alone, where they are bulk transfers.
     pub transports: Vec<Transport>,
     /// Families.
     pub families: Vec<Family>,
+    /// What they carry.
+    pub kind: FlowKind,
     /// Whether what they count is judged as well: that a stream is whole (under their rule), how long each was out
     /// (`vm/outage-measured`) and what was lost of datagrams (`vm/loss-counted`).
     pub figures: bool,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::dns::DnsName;
 use udn_model::fact::Fact;
-use udn_model::flow::FlowFigures;
+use udn_model::flow::{FlowFigures, FlowKind};
 use udn_model::migration::Migration;
 use udn_model::observation::{Outcome, Witness};
 use udn_model::scenario::{Action, WorldSpec};
@@ -266,8 +266,9 @@ pub enum Over {
     /// A new one.
     #[default]
     New,
-    /// The vantage point's flow to that address, transport and port. It is begun by the first such shot; later ones end in [`Outcome::Open`] with the next reply, and in [`Outcome::TimedOut`] if none comes in time.
-    Flow,
+    /// The vantage point's flow of this kind to that address, transport and port. It is begun by the first such shot; later
+    /// ones end in [`Outcome::Open`] with the next reply or byte, and in [`Outcome::TimedOut`] if none comes in time.
+    Flow(FlowKind),
 }
 
 /// What came of a shot.

@@ -257,7 +257,10 @@ impl World for FakeWorld {
                 Reply::Never => return sleep(Duration::from_secs(3600)).await,
             };
             let local = Some(local(from, &shot));
-            let flow = (shot.over == Over::Flow).then(|| self.figures.clone());
+            let flow = match shot.over {
+                Over::New => None,
+                Over::Flow(kind) => Some(FlowFigures { kind, ..self.figures.clone() }),
+            };
             let _ = reports.send(Report { nonce: shot.nonce, outcome, local, flow });
         });
         futures::future::join_all(each).await;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use udn_model::cell::{AddressOn, Cell, Check, Expectation, Exposure, Reach, SeenAs, Target, VantagePoint};
-use udn_model::flow::FLOW_PORT;
+use udn_model::flow::{FLOW_PORT, FlowKind};
 use udn_model::observation::ResolvedProbe;
 use udn_model::words::{Family, Transport};
 use udn_model::world::{NetworkId, Pod, PodRef, World as Declared};
@@ -96,14 +96,14 @@ pub(crate) fn resolve(cell: &Cell, book: &AddressBook, declared: &Declared) -> O
     if let Check::Resolve { from, name, transport, family } = &cell.check {
         return Some(question::question(cell, book, from, name, (*transport, *family)));
     }
-    let Check::Probe { from, to, transport, port, family, flow, .. } = &cell.check else { return None };
+    let Check::Probe { from, to, transport, port, family, flow, kind, .. } = &cell.check else { return None };
     let resolved = probe(cell, book, declared, from, to, (*transport, *port, *family));
-    Some(resolved.map(|resolved| if *flow { of_flow(resolved) } else { resolved }))
+    Some(resolved.map(|resolved| if *flow { of_flow(resolved, *kind) } else { resolved }))
 }
 
 /// A look at a flow. Its frames are no arrivals: whether they come through is seen from what comes back.
-fn of_flow(resolved: Resolved) -> Resolved {
-    Resolved { over: Over::Flow, witnesses: Vec::new(), ..resolved }
+fn of_flow(resolved: Resolved, kind: FlowKind) -> Resolved {
+    Resolved { over: Over::Flow(kind), witnesses: Vec::new(), ..resolved }
 }
 
 fn probe(
@@ -402,6 +402,7 @@ mod tests {
                 port: transport.has_ports().then_some(8080),
                 family: Family::V4,
                 flow: false,
+                kind: FlowKind::Frames,
             },
             expectation,
             topology: None,

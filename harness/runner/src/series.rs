@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use udn_model::cell::{Cell, Check, Expectation, Reach};
+use udn_model::flow::FlowKind;
 use udn_model::observation::Outcome;
 use udn_model::series::{Promise, Series};
 use udn_model::world::World as Declared;
@@ -36,6 +37,7 @@ pub(crate) fn asked(
         port: *port,
         family: *family,
         flow: false,
+        kind: FlowKind::Frames,
     };
     let expectation = Expectation::open(Reach::AnyOf(series.among.clone()));
     let one = Cell { check, expectation, ..cell.clone() };

@@ -50,6 +50,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use udn_model::cell::{AddressOn, CellId, Expectation, Target};
+    use udn_model::flow::FlowKind;
     use udn_model::rule::RuleName;
     use udn_model::words::Placement;
     use udn_model::world::{NetworkId, PodRef};
@@ -72,6 +73,7 @@ mod tests {
                 port: Some(8080),
                 family: Family::V4,
                 flow: false,
+                kind: FlowKind::Frames,
             },
             expectation: Expectation::Closed,
             topology: None,

@@ -83,17 +83,19 @@ fn place(cell: &Cell) -> Place {
         None => transport.to_string(),
     };
     match &cell.check {
-        Check::Probe { from, to, transport, port, flow, .. } => {
+        Check::Probe { from, to, transport, port, flow, kind, .. } => {
             let way = with_port(transport, port);
-            let way = if *flow { format!("{way} flow") } else { way };
+            let way = if *flow { format!("{way} {kind}") } else { way };
             Place { kind: 0, row: from.to_string(), column: to.to_string(), way }
         }
         Check::Series { from, to, transport, port, series, .. } => {
             let way = format!("{} {}", with_port(transport, port), series.promise);
             Place { kind: 1, row: from.to_string(), column: to.to_string(), way }
         }
-        Check::Figure { from, to, transport, port, promise, .. } => {
-            let way = format!("{} {promise}", with_port(transport, port));
+        Check::Figure { from, to, transport, port, kind, promise, .. } => {
+            let way = with_port(transport, port);
+            let way = if kind.is_frames() { way } else { format!("{way} {kind}") };
+            let way = format!("{way} {promise}");
             Place { kind: 5, row: from.to_string(), column: to.to_string(), way }
         }
         Check::Resolve { from, name, transport, .. } => {

@@ -1,6 +1,7 @@
 //! How flows fared: connections that went on while something happened to their ends.
 
 use maud::{Markup, html};
+use udn_model::flow::{FlowKind, megabytes};
 
 use super::badge;
 use crate::run::{FlowReport, RunReport};
@@ -19,7 +20,7 @@ pub(super) fn flows(report: &RunReport) -> Markup {
         @if !rows.is_empty() {
             section #flows aria-labelledby="flows-title" {
                 h2 #flows-title { "Flows and their outages" }
-                p.dim { "The longest time without a reply in each phase; what is shorter than 50 ms is not counted. A flow that must be closed is out on purpose." }
+                p.dim { "The longest time without a reply in each phase; what is shorter than 50 ms is not counted (of a bulk transfer: without a byte, and 100 ms). A flow that must be closed is out on purpose." }
                 div.scroll tabindex="0" role="region" aria-labelledby="flows-title" {
                     table.plain {
                         thead { tr {
@@ -46,9 +47,18 @@ fn row(phase: &str, flow: &FlowReport, longest: u64) -> Markup {
                 (if figures.outage_ms == 0 { "none".to_owned() } else { text::duration(figures.outage_ms) })
                 span.meter aria-hidden="true" { span style={ "width:" (figures.outage_ms * 100 / longest) "%" } {} }
             }
-            td.number { (figures.sent) }
-            td.number { (figures.received) }
-            td.number { (figures.lost) }
+            @match figures.kind {
+                FlowKind::Frames => {
+                    td.number { (figures.sent) }
+                    td.number { (figures.received) }
+                    td.number { (figures.lost) }
+                }
+                FlowKind::Bulk => {
+                    td.number { (megabytes(figures.bytes_sent)) }
+                    td.number { "–" }
+                    td.number { "–" }
+                }
+            }
             td.number { (figures.retransmits) }
         }
     }

@@ -104,7 +104,11 @@ fn a_migration_is_drawn_on_one_axis() {
         "flows": [{"cell": "isolation::layer3::steady::flow::red.a::red.db@primary::other-node::tcp-7007::v4::flow",
             "sent": 300, "received": 280, "lost": 0, "retransmits": 4, "outage_ms": 163,
             "gaps": [{"at_us": 2_990_000, "took_ms": 163}, {"at_us": 3_300_000, "took_ms": 60}],
-            "rate": {"from_us": 1_000_000, "per_100ms": [10, 10, 0, 5]}}],
+            "rate": {"from_us": 1_000_000, "per_100ms": [10, 10, 0, 5]}},
+            {"cell": "isolation::layer3::steady::flow::red.a::red.db@primary::other-node::tcp-7007::v4::bulk",
+            "kind": "bulk", "sent": 0, "received": 0, "lost": 0, "retransmits": 2, "outage_ms": 240, "bytes_sent": 480_000,
+            "gaps": [{"at_us": 2_950_000, "took_ms": 240}],
+            "throughput": {"from_us": -900_000, "per_100ms": [900_000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 150_000, 160_000]}}],
     });
     let mut events = testing::failing_run();
     events.insert(events.len() - 1, serde_json::from_value(migrated).unwrap());
@@ -116,7 +120,15 @@ fn a_migration_is_drawn_on_one_axis() {
     {
         assert!(drawing.contains(part), "{part}");
     }
-    // Bars for the tenths of a second that had replies.
-    assert_eq!(drawing.split_once("class=\"rate\" d=\"").unwrap().1.split_once('"').unwrap().0.matches('z').count(), 3);
+    // Bars for the tenths of a second that had replies, or bytes while it is drawn; the longest outage first.
+    let bars: Vec<usize> = drawing
+        .split("class=\"rate\" d=\"")
+        .skip(1)
+        .map(|path| path.split_once('"').unwrap().0.matches('z').count())
+        .collect();
+    assert_eq!(bars, [2, 3]);
+    for part in ["no byte acknowledged for 240 ms", "bulk, up to 1.60 MB/s", "0.75 MB/s on average"] {
+        assert!(drawing.contains(part), "{part}");
+    }
     assert!(page.contains("network told +5 ms after it ran again"));
 }

@@ -1,9 +1,9 @@
 //! Migrations of VMs, drawn: on one axis of time the cluster's phases, the moments of the hand-over, announcements, and of
-//! each flow the replies in every tenth of a second with its gaps.
+//! each flow the replies in every tenth of a second with its gaps; of a bulk transfer its throughput.
 
 use maud::{Markup, html};
 use udn_model::event::{FlowTrace, MigrationReport};
-use udn_model::flow::FlowRate;
+use udn_model::flow::{FlowKind, FlowRate, megabytes};
 use udn_model::migration::{HeardAt, Moment};
 
 use crate::migrations;
@@ -54,6 +54,14 @@ fn of_migration(report: &MigrationReport) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// What a gap is, in words.
+const fn silence(flow: &FlowTrace) -> &'static str {
+    match flow.figures.kind {
+        FlowKind::Frames => "no reply",
+        FlowKind::Bulk => "no byte acknowledged",
     }
 }
 
@@ -206,17 +214,23 @@ impl<'a> Drawing<'a> {
         html! {
             a href={ "#cell=" (flow.cell) } {
                 title { (name) }
-                text x="0" y=(top + 20.0) { (short) @if short.len() < name.len() { "…" } }
+                text x="0" y=(top + if flow.figures.kind.is_frames() { 20.0 } else { 14.0 }) { (short) @if short.len() < name.len() { "…" } }
             }
             line.ground x1=(NAMES) x2=(WIDTH - 10.0) y1=(top + FLOW - 3.0) y2=(top + FLOW - 3.0) {}
             @if let Some(rate) = &flow.figures.rate {
                 path.rate d=(self.rate(rate, top)) {}
             }
+            @if let Some(throughput) = &flow.figures.throughput {
+                text.unit x="0" y=(top + 28.0) { "bulk, up to " (megabytes(self.most(throughput) * 10)) "/s" }
+                path.rate d=(self.rate(throughput, top)) {
+                    title { "bytes in each tenth of a second; " (megabytes(throughput.per_second())) "/s on average" }
+                }
+            }
             @for gap in &flow.figures.gaps {
                 @let end = gap.at_us + us(gap.took_ms);
                 @if end > self.from_us && gap.at_us < self.to_us {
                     g {
-                        title { "no reply for " (gap.took_ms) " ms"
+                        title { (silence(flow)) " for " (gap.took_ms) " ms"
                             @if gap.starved_ms > 0 { ", the agent itself stood still for " (gap.starved_ms) " ms of it" }
                             @if gap.open { ", still without one when last looked at" } }
                         rect.gap x=(self.x(gap.at_us)) y=(top + 2.0) width=(self.width(gap.at_us, end)) height=(FLOW - 5.0) {}
@@ -233,17 +247,25 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// Bars of replies, the largest as high as the lane.
+    /// What is drawn of a rate: when each tenth of a second began, and how many there were in it.
+    fn shown<'r>(&self, rate: &'r FlowRate) -> impl Iterator<Item = (i64, u64)> + use<'r> {
+        let (from_us, to_us) = (self.from_us, self.to_us);
+        let tenths = (0_i64..).map(|index| rate.from_us + index * TENTH_US).zip(rate.per_100ms.iter().copied());
+        tenths.filter(move |(at, _)| (from_us..to_us).contains(at))
+    }
+
+    /// The largest of them.
+    fn most(&self, rate: &FlowRate) -> u64 {
+        self.shown(rate).map(|(_, many)| many).max().unwrap_or(0)
+    }
+
+    /// Bars of replies or bytes, the largest as high as the lane.
     fn rate(&self, rate: &FlowRate, top: f64) -> String {
-        let most = rate.per_100ms.iter().copied().max().unwrap_or(0).max(1);
+        let most = self.most(rate).max(1);
         let ground = top + FLOW - 3.0;
         let mut path = String::new();
-        for (index, replies) in rate.per_100ms.iter().enumerate() {
-            let at = rate.from_us + i64::try_from(index).unwrap_or(0) * TENTH_US;
-            if *replies == 0 || at < self.from_us || at >= self.to_us {
-                continue;
-            }
-            let height = (FLOW - 7.0) * replies_part(*replies) / replies_part(most);
+        for (at, many) in self.shown(rate).filter(|(_, many)| *many > 0) {
+            let height = (FLOW - 7.0) * many_part(many) / many_part(most);
             let width = self.width(at, at + TENTH_US);
             path.push_str(&format!("M{:.1} {ground:.1}v-{height:.1}h{width:.1}v{height:.1}z", self.x(at)));
         }
@@ -265,7 +287,7 @@ const fn count(index: usize) -> f64 {
     index as f64
 }
 
-#[allow(clippy::cast_precision_loss)] // in a tenth of a second
-const fn replies_part(replies: u64) -> f64 {
-    replies as f64
+#[allow(clippy::cast_precision_loss)] // replies or bytes in a tenth of a second
+const fn many_part(many: u64) -> f64 {
+    many as f64
 }

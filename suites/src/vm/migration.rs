@@ -7,13 +7,14 @@ use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
 
 use super::{
-    around, as_rule, by_service, db, from, inside, ip_claim, kept, measured, migrate, small, throughout, to, world,
+    around, as_rule, bulk, by_service, db, from, inside, ip_claim, kept, measured, migrate, small, throughout, to,
+    world,
 };
 use crate::phases::{claim, condition, phase};
 
 /// Connections between the VM and everybody that there is: inside the network, across namespaces, and in from outside. (What a
 /// VM sends out of the cluster leaves in the name of its node: such a connection cannot outlive a move, and nobody says so.)
-/// Few, since the guest may be emulated: each is a hundred frames a second for it.
+/// Few, since the guest may be emulated: each is a hundred frames a second for it. One is a bulk transfer, which the guest receives.
 fn flows() -> Vec<Assertion> {
     let inside = [(from(("red", "db")), to(("red", "far"))), (from(("red", "near")), to(("red", "db")))];
     let outside = [(VantagePoint::External, by_service(("red", "db"), Exposure::NodePort(0)))];
@@ -28,6 +29,7 @@ fn flows() -> Vec<Assertion> {
         measured("vm/tcp-survives", &[Transport::Tcp], &v4, &others),
         measured("vm/tcp-survives", &[Transport::Udp], &v4, &inside),
         measured("vm/tcp-survives", &[Transport::Icmp], &both, &inside[1..]),
+        bulk("vm/tcp-survives", inside[1].clone()),
     ]
 }
 

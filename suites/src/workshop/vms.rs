@@ -2,6 +2,7 @@
 
 use udn_fixtures::{FixtureError, Fixtures};
 use udn_model::cell::{AddressOn, Claim, Expectation, ObjectRef, Reach, SeenAs, Target, VantagePoint};
+use udn_model::flow::FlowKind;
 use udn_model::rule::RuleName;
 use udn_model::scenario::{Action, Assertion, Flows, Phase, ProbeAssertion, Probing, Scenario};
 use udn_model::words::{Family, Transport};
@@ -94,6 +95,7 @@ fn iperf() -> Vec<Assertion> {
         pairs: vec![(VantagePoint::Pod(vm("red")), to(&vm("blue")))],
         transports: vec![Transport::Tcp],
         families: vec![Family::V4],
+        kind: FlowKind::Frames,
         figures: true,
     })]
 }

@@ -14,13 +14,14 @@ use rustix::net::{self, RecvFlags, SendFlags};
 use super::course::now;
 use super::figures::Moment;
 use super::ledger::Ledger;
+use super::pattern;
 use crate::agent::random;
 use crate::clock::MILLISECOND;
 use crate::probe::tcp::Handshake;
 use crate::probe::{Stop, classify, local_address, tcp};
 use crate::protocol::{
-    BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULKS, Banner, Body, Bulk, BulkReport, BulkResult, Direction, Failure,
-    FlowEnd, Identify, Outcome, Probe, Transport, Unreachable,
+    BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULK_SPOILT, BULKS, Banner, Body, Bulk, BulkReport, BulkResult, Direction,
+    Failure, FlowEnd, Identify, Outcome, Probe, Transport, Unreachable,
 };
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
@@ -33,7 +34,7 @@ const TICK: u64 = 10 * MILLISECOND;
 /// Bytes sent or read before others get their turn.
 const TURN: usize = 256 * 1024;
 
-/// Bytes sent or read at once.
+/// Bytes read at once.
 const PIECE: usize = 64 * 1024;
 
 /// A banner is shorter than this.
@@ -45,7 +46,7 @@ pub(crate) struct Bulks {
     /// By the request that began it.
     keys: BTreeMap<u64, Key>,
     ended: Vec<(u64, Body)>,
-    /// What is sent, and where is read to.
+    /// Where is read to.
     piece: Vec<u8>,
 }
 
@@ -72,10 +73,11 @@ enum Stage {
     Handshake,
     Banner,
     Accepted,
-    /// What the kernel had counted as acknowledged when it began, and has since.
+    /// What the kernel had counted as acknowledged when it began, and has since; what was handed to it.
     Open {
         ledger: Ledger,
         acknowledged: u64,
+        handed: u64,
         tick: u64,
     },
 }
@@ -87,8 +89,7 @@ impl Bulks {
 
     /// Begins a transfer.
     pub(crate) fn take(&mut self, reactor: &mut Reactor, id: u64, request: &Bulk) {
-        if self.running.len() >= BULKS {
-            let attempted = format!("begin another bulk transfer: {BULKS} run here already; end one");
+        if let Err(attempted) = check(request, self.running.len()) {
             self.ended.push((id, Body::Failed(Failure { attempted, errno: 0 })));
             return;
         }
@@ -103,13 +104,9 @@ impl Bulks {
             identify: Identify::Banner,
             nonce: random(),
         };
-        let (socket, local) = match tcp::open(&attempt) {
+        let (socket, local) = match open(&attempt, request.bytes_per_second) {
             Ok(opened) => opened,
-            Err(stop) => {
-                let outcome = match stop {
-                    Stop::Ended(outcome) => outcome,
-                    Stop::OutOfFiles => classify::failed("open a socket", Errno::MFILE),
-                };
+            Err(outcome) => {
                 let report = Box::new(BulkReport { started_us: started.wall, ..BulkReport::default() });
                 let end = FlowEnd::NotEstablished(outcome);
                 self.ended.push((id, Body::Bulk(BulkResult { end, report })));
@@ -191,7 +188,7 @@ impl Bulks {
     }
 
     fn end(&mut self, reactor: &mut Reactor, key: Key, end: FlowEnd) {
-        let Some(bulk) = self.running.remove(key) else { return };
+        let Some(mut bulk) = self.running.remove(key) else { return };
         reactor.disarm(Token::new(Kind::Bulk, key), bulk.timer);
         self.keys.remove(&bulk.id);
         self.ended.push((bulk.id, Body::Bulk(BulkResult { end, report: bulk.report() })));
@@ -248,16 +245,18 @@ impl Running {
                 return Some(FlowEnd::NotEstablished(classify::failed("watch a socket", errno)));
             }
             // What came with the line that began it.
-            let early = core::mem::take(&mut self.inbox).len();
-            self.count_received(early);
+            let early = core::mem::take(&mut self.inbox);
+            if let Some(end) = self.take_in(&early) {
+                return Some(end);
+            }
         }
-        if self.is_open() && self.direction == Direction::Send { self.send(piece) } else { None }
+        if self.is_open() && self.direction == Direction::Send { self.send() } else { None }
     }
 
     fn begin(&self) -> Stage {
         let began = now();
         let acknowledged = options::bytes_acknowledged(&self.socket).unwrap_or(0);
-        Stage::Open { ledger: Ledger::new(began), acknowledged, tick: began.monotonic + TICK }
+        Stage::Open { ledger: Ledger::new(began), acknowledged, handed: 0, tick: began.monotonic + TICK }
     }
 
     fn receive(&mut self, piece: &mut [u8]) -> Option<FlowEnd> {
@@ -267,10 +266,9 @@ impl Running {
                 Ok((0, _)) => return Some(FlowEnd::Closed),
                 Ok((length, _)) if self.is_open() => {
                     read += length;
-                    if self.direction == Direction::Send {
-                        return Some(FlowEnd::Garbled { why: "bytes came back from a sink".into() });
+                    if let Some(end) = self.take_in(piece.get(..length).unwrap_or_default()) {
+                        return Some(end);
                     }
-                    self.count_received(length);
                 }
                 Ok((length, _)) => {
                     self.inbox.extend_from_slice(piece.get(..length).unwrap_or_default());
@@ -312,11 +310,15 @@ impl Running {
         (self.inbox.len() > LONGEST_LINE).then(|| no_peer(&self.inbox))
     }
 
-    fn send(&mut self, piece: &[u8]) -> Option<FlowEnd> {
+    fn send(&mut self) -> Option<FlowEnd> {
         let mut sent = 0;
         while sent < TURN {
-            match net::send(&self.socket, piece, SendFlags::NOSIGNAL) {
-                Ok(length) => sent += length,
+            let Stage::Open { handed, .. } = &mut self.stage else { return None };
+            match net::send(&self.socket, pattern::from(*handed), SendFlags::NOSIGNAL) {
+                Ok(length) => {
+                    sent += length;
+                    *handed += length as u64;
+                }
                 Err(Errno::AGAIN | Errno::NOBUFS) => break,
                 Err(Errno::INTR) => {}
                 Err(errno) => return self.broken(errno),
@@ -326,10 +328,24 @@ impl Running {
         None
     }
 
-    fn count_received(&mut self, length: usize) {
-        if let Stage::Open { ledger, .. } = &mut self.stage {
-            ledger.count(length as u64, now());
+    /// Counts what the peer sent; the end if that is not what it must be.
+    fn take_in(&mut self, bytes: &[u8]) -> Option<FlowEnd> {
+        let Stage::Open { ledger, .. } = &mut self.stage else { return None };
+        if self.direction == Direction::Send {
+            let why = match bytes {
+                [] => return None,
+                BULK_SPOILT => "the peer got other bytes than were sent".into(),
+                _ => format!("{} bytes came back from a sink", bytes.len()),
+            };
+            return Some(FlowEnd::Garbled { why });
         }
+        let from = ledger.bytes();
+        if !pattern::is_right(from, bytes) {
+            let to = from + bytes.len() as u64;
+            return Some(FlowEnd::Garbled { why: format!("bytes {from} to {to} are not those that were sent") });
+        }
+        ledger.count(bytes.len() as u64, now());
+        None
     }
 
     /// Counts what the peer has acknowledged since the last time.
@@ -374,9 +390,9 @@ impl Running {
         })
     }
 
-    fn report(&self) -> Box<BulkReport> {
+    fn report(&mut self) -> Box<BulkReport> {
         let now = now();
-        let counted = if let Stage::Open { ledger, .. } = &self.stage {
+        let counted = if let Stage::Open { ledger, .. } = &mut self.stage {
             ledger.report(now.monotonic)
         } else {
             BulkReport::default()
@@ -394,6 +410,29 @@ impl Running {
             ..counted
         })
     }
+}
+
+/// Can this transfer be begun? If not, what could not be done.
+fn check(request: &Bulk, running: usize) -> Result<(), String> {
+    if request.direction == Direction::Receive && request.bytes_per_second.is_some() {
+        return Err("pace what the peer sends: only what is sent from here is paced".into());
+    }
+    if running >= BULKS {
+        return Err(format!("begin another bulk transfer: {BULKS} run here already; end one"));
+    }
+    Ok(())
+}
+
+/// Opens the socket and sends the SYN.
+fn open(attempt: &Probe, bytes_per_second: Option<u32>) -> Result<(OwnedFd, Option<SocketAddr>), Outcome> {
+    let (socket, local) = tcp::open(attempt).map_err(|stop| match stop {
+        Stop::Ended(outcome) => outcome,
+        Stop::OutOfFiles => classify::failed("open a socket", Errno::MFILE),
+    })?;
+    if let Some(rate) = bytes_per_second {
+        options::pace(&socket, rate).map_err(|errno| classify::failed("pace a socket", errno))?;
+    }
+    Ok((socket, local))
 }
 
 fn no_peer(said: &[u8]) -> FlowEnd {

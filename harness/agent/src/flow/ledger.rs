@@ -4,10 +4,7 @@ use alloc::vec::Vec;
 
 use super::figures::{Moment, STALL_US, note_stall};
 use crate::clock::MILLISECOND;
-use crate::protocol::{BULK_BUCKETS, BulkReport, GAPS_KEPT, Gap, Stall};
-
-/// Length of a bucket to begin with.
-const BUCKET_US: u64 = 100 * MILLISECOND;
+use crate::protocol::{BULK_BUCKET_US, BULK_BUCKETS, BulkReport, GAPS_KEPT, Gap, Stall};
 
 /// A longer time without a byte is a gap: half of the kernel's shortest retransmission timeout.
 const GAP_OVER_US: u64 = 100 * MILLISECOND;
@@ -17,7 +14,8 @@ pub(super) struct Ledger {
     began: Moment,
     last: Moment,
     bytes: u64,
-    bucket_us: u64,
+    /// How many buckets were forgotten before the first of these.
+    forgotten: u64,
     buckets: Vec<u64>,
     gaps: Vec<Gap>,
     gap_count: u64,
@@ -31,7 +29,7 @@ impl Ledger {
             began,
             last: began,
             bytes: 0,
-            bucket_us: BUCKET_US,
+            forgotten: 0,
             buckets: Vec::new(),
             gaps: Vec::new(),
             gap_count: 0,
@@ -46,16 +44,8 @@ impl Ledger {
             return;
         }
         self.bytes += bytes;
-        let since = now.monotonic.saturating_sub(self.began.monotonic);
-        while since / self.bucket_us >= BULK_BUCKETS as u64 {
-            self.buckets = self.buckets.chunks(2).map(|pair| pair.iter().sum()).collect();
-            self.bucket_us *= 2;
-        }
-        let bucket = (since / self.bucket_us) as usize;
-        if self.buckets.len() <= bucket {
-            self.buckets.resize(bucket + 1, 0);
-        }
-        if let Some(sum) = self.buckets.get_mut(bucket) {
+        self.open_bucket(now.monotonic);
+        if let Some(sum) = self.buckets.last_mut() {
             *sum += bytes;
         }
         let took_us = now.monotonic.saturating_sub(self.last.monotonic);
@@ -71,6 +61,23 @@ impl Ledger {
         self.last = now;
     }
 
+    /// Makes the bucket of this moment the last one.
+    fn open_bucket(&mut self, monotonic: u64) {
+        let bucket = monotonic.saturating_sub(self.began.monotonic) / BULK_BUCKET_US;
+        while self.forgotten + self.buckets.len() as u64 <= bucket {
+            if self.buckets.len() == BULK_BUCKETS {
+                self.buckets.remove(0);
+                self.forgotten += 1;
+            }
+            self.buckets.push(0);
+        }
+    }
+
+    /// Bytes so far.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The agent was this late for looking.
     pub(super) fn woke_late(&mut self, late_us: u64, now: Moment) {
         self.late_us = self.late_us.max(late_us);
@@ -80,11 +87,12 @@ impl Ledger {
     }
 
     /// Fills in what is counted here.
-    pub(super) fn report(&self, now: u64) -> BulkReport {
+    pub(super) fn report(&mut self, now: u64) -> BulkReport {
+        self.open_bucket(now);
         BulkReport {
             began_us: Some(self.began.wall),
             bytes: self.bytes,
-            bucket_us: self.bucket_us,
+            buckets_from_us: self.began.wall + self.forgotten * BULK_BUCKET_US,
             buckets: self.buckets.clone(),
             gap_over_us: GAP_OVER_US,
             gap_count: self.gap_count,
@@ -112,19 +120,20 @@ mod tests {
             ledger.count(bytes, at(milliseconds));
         }
         let report = ledger.report(at(500).monotonic);
-        assert_eq!((report.bytes, &report.buckets[..]), (15, &[3, 4, 0, 0, 8][..]));
+        assert_eq!((report.bytes, &report.buckets[..]), (15, &[3, 4, 0, 0, 8, 0][..]));
         assert_eq!(report.gaps, [Gap { started_us: 110_000, took_us: 340_000, sent: 0 }]);
         assert_eq!((report.gap_count, report.since_last_byte_us), (1, 50_000));
     }
 
     #[test]
-    fn buckets_become_longer_and_not_more() {
+    fn the_latest_buckets_are_kept() {
         let mut ledger = Ledger::new(at(0));
         for second in 0..200 {
-            ledger.count(10, at(second * 1000));
+            ledger.count(second, at(second * 1000));
         }
-        let report = ledger.report(at(200_000).monotonic);
-        assert!(report.buckets.len() <= BULK_BUCKETS && report.bucket_us == 400_000, "{}", report.buckets.len());
-        assert_eq!((report.buckets.iter().sum::<u64>(), report.gaps.len()), (2000, GAPS_KEPT));
+        let report = ledger.report(at(199_950).monotonic);
+        assert_eq!((report.buckets.len(), report.buckets_from_us), (BULK_BUCKETS, 140_000 * MILLISECOND));
+        assert_eq!((report.buckets[0], report.buckets[1], report.buckets[590]), (140, 0, 199));
+        assert_eq!((report.bytes, report.gaps.len()), ((0..200).sum(), GAPS_KEPT));
     }
 }

@@ -6,8 +6,9 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, sockopt};
 
+use super::pattern;
 use crate::clock::{MILLISECOND, monotonic_us};
-use crate::protocol::{BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, ECHO_SILENT_MS, ECHOES};
+use crate::protocol::{BULK_ACCEPTED, BULK_SINK, BULK_SOURCE, BULK_SPOILT, ECHO_SILENT_MS, ECHOES};
 use crate::reactor::{Kind, Reactor, Ready, Token};
 use crate::slab::{Key, Slab};
 
@@ -45,6 +46,10 @@ struct Mirror {
     interest: Ready,
     /// Read, not yet sent back.
     pending: Vec<u8>,
+    /// Bytes of a bulk transfer so far.
+    moved: u64,
+    /// Whether some of them were not those of their place.
+    spoilt: bool,
     /// When something was read last, monotonic microseconds.
     heard: u64,
 }
@@ -111,7 +116,16 @@ impl Mirrors {
 
 impl Mirror {
     const fn new(socket: OwnedFd, port: u16, heard: u64) -> Self {
-        Self { socket, port, wish: Wish::Unknown, interest: Ready::IN, pending: Vec::new(), heard }
+        Self {
+            socket,
+            port,
+            wish: Wish::Unknown,
+            interest: Ready::IN,
+            pending: Vec::new(),
+            moved: 0,
+            spoilt: false,
+            heard,
+        }
     }
 
     fn wanted_interest(&self) -> Ready {
@@ -168,6 +182,15 @@ impl Mirror {
                 Ok((length, _)) => {
                     read += length;
                     self.heard = monotonic_us();
+                    if self.wish == Wish::Sink
+                        && !self.spoilt
+                        && !self.is_right(buffer.get(..length).unwrap_or_default())
+                    {
+                        self.spoilt = true;
+                        // Nothing else is ever sent to who fills a sink, so there is room for the line. Whoever it does
+                        // not reach has lost the connection anyway.
+                        let _ = net::send(&self.socket, BULK_SPOILT, SendFlags::NOSIGNAL);
+                    }
                 }
                 Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => {}
@@ -177,14 +200,21 @@ impl Mirror {
         true
     }
 
+    /// Whether these are the bytes that come next.
+    fn is_right(&mut self, bytes: &[u8]) -> bool {
+        let right = pattern::is_right(self.moved, bytes);
+        self.moved += bytes.len() as u64;
+        right
+    }
+
     /// Sends as fast as it goes.
     fn pour(&mut self) -> bool {
-        let buffer = [0; PIECE];
         let mut sent = 0;
         while sent < TURN {
-            match net::send(&self.socket, &buffer, SendFlags::NOSIGNAL) {
+            match net::send(&self.socket, pattern::from(self.moved), SendFlags::NOSIGNAL) {
                 Ok(length) => {
                     sent += length;
+                    self.moved += length as u64;
                     self.heard = monotonic_us();
                 }
                 Err(Errno::AGAIN | Errno::NOBUFS) => return true,
@@ -257,6 +287,26 @@ mod tests {
         let left = mirrors.connections.keys();
         let heard = left.into_iter().filter_map(|key| mirrors.connections.get_mut(key).map(|mirror| mirror.heard));
         assert_eq!(heard.collect::<Vec<_>>(), [5_000, 9_000]);
+    }
+
+    #[test]
+    fn a_sink_says_when_it_gets_something_else() {
+        let (socket, client) =
+            net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).expect("a pair");
+        let mut mirror = Mirror::new(socket, 1, 0);
+        let mut said = |bytes: &[u8]| {
+            net::send(&client, bytes, SendFlags::NOSIGNAL).expect("sent");
+            assert!(mirror.advance());
+            let mut answer = [0; 64];
+            let length = net::recv(&client, &mut answer, RecvFlags::empty()).map_or(0, |(length, _)| length);
+            answer[..length].to_vec()
+        };
+        assert_eq!(said(BULK_SINK), BULK_ACCEPTED);
+        let bytes = &pattern::from(0)[..100];
+        assert_eq!(said(&bytes[..50]), b"");
+        assert_eq!(said(&bytes[50..]), b"");
+        assert_eq!(said(&bytes[50..]), BULK_SPOILT, "the same again");
+        assert_eq!(said(bytes), b"", "once is enough");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! * [`course`]: what is known of a flow, whatever carries it
 //! * [`figures`]: what is counted
 //! * [`stream`], [`datagrams`]: what carries it: TCP, UDP or ICMP
-//! * [`bulk`]: as many bytes as go through, one way; [`ledger`]: what is counted of them
+//! * [`bulk`]: as many bytes as go through, one way; [`pattern`]: which bytes; [`ledger`]: what is counted of them
 //! * [`mirror`]: the other end over TCP
 
 pub(crate) mod bulk;
@@ -12,6 +12,7 @@ mod datagrams;
 mod figures;
 mod ledger;
 pub(crate) mod mirror;
+mod pattern;
 mod stream;
 
 use alloc::boxed::Box;

@@ -3,9 +3,10 @@
 //! * [`serve`]: the control socket, and the agent behind it
 //! * [`guest`]: a console instead of the socket; the agent as a VM's first process
 //! * [`attach`]: a stream's two ends bridged to the control socket
-//! * [`once`]: a single probe, question to a DNS server, flow, or the facts, printed
+//! * [`once`]: a single probe, question to a DNS server, flow, or the facts, printed; [`bulk`]: a bulk transfer
 
 mod attach;
+mod bulk;
 mod guest;
 mod once;
 mod serve;
@@ -29,6 +30,8 @@ const USAGE: &str =
        agent resolve tcp|udp a|aaaa NAME [--server ADDRESS:PORT] [--timeout-ms N]
        agent flow tcp|udp ADDRESS:PORT [--period-ms N] [--for-ms N] [--timeout-ms N]
                                        a connection measured for that long; tcp: to an agent's echo port
+       agent bulk ADDRESS:PORT [--direction send|receive] [--bytes-per-second N] [--for-ms N] [--timeout-ms N]
+                                       as many bytes as go through, to or from an agent's echo port
        agent facts
        agent version";
 
@@ -82,6 +85,7 @@ fn dispatch(arguments: &[&str]) -> Result<(), Error> {
         ["probe", ref rest @ ..] => once::probe(rest),
         ["resolve", ref rest @ ..] => once::resolve(rest),
         ["flow", ref rest @ ..] => once::flow(rest),
+        ["bulk", ref rest @ ..] => bulk::bulk(rest),
         ["facts"] => once::facts(),
         ["version"] => print(concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         ["help" | "--help"] => print([USAGE, "\n"].concat().as_bytes()),

@@ -1,7 +1,8 @@
-//! Bulk transfers: as many bytes as go through a TCP connection, one way.
+//! Bulk transfers: as many bytes as go through a TCP connection, or as many as are asked for, one way.
 //!
 //! The peer is an agent's port with [`Listen::echo`]. After its banner the client says [`BULK_SINK`] or [`BULK_SOURCE`], and
-//! the peer [`BULK_ACCEPTED`]; then bytes go one way only. A peer that is too old for that returns the client's words.
+//! the peer [`BULK_ACCEPTED`]; then bytes go one way only. A peer that is too old for that returns the client's words. Whoever
+//! gets the bytes knows what they must be; a sink that got others says [`BULK_SPOILT`].
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -17,7 +18,10 @@ use super::{GAPS_KEPT, Listen, Op, Outcome, STALLS_KEPT};
 /// Bulk transfers that an agent makes at once.
 pub const BULKS: usize = 8;
 
-/// Buckets of a report at most. When they are full, each two become one, and [`BulkReport::bucket_us`] doubles.
+/// Length of a bucket of [`BulkReport::buckets`], microseconds.
+pub const BULK_BUCKET_US: u64 = 100_000;
+
+/// Buckets of a report at most, the latest ones: a minute.
 pub const BULK_BUCKETS: usize = 600;
 
 /// Asks an echo port to swallow all that comes.
@@ -28,6 +32,9 @@ pub const BULK_SOURCE: &[u8] = b"udn-bulk source\n";
 
 /// What the port says to either.
 pub const BULK_ACCEPTED: &[u8] = b"udn-bulk\n";
+
+/// What a sink says once it gets something else than the bytes of their place.
+pub const BULK_SPOILT: &[u8] = b"udn-bulk spoilt\n";
 
 /// A bulk transfer to begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +49,10 @@ pub struct Bulk {
     pub source_port: Option<u16>,
     /// Which way the bytes go.
     pub direction: Direction,
+    /// How many are sent a second at most, evenly, also of those that wait after an outage; as many as go through if none.
+    /// Only for [`Direction::Send`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u32>,
     /// Give up if the transfer has not begun after so long, milliseconds.
     pub connect_timeout_ms: u32,
     /// End it after so long, milliseconds from its start.
@@ -86,14 +97,14 @@ pub struct BulkReport {
     /// The own end as the peer saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_as: Option<SocketAddr>,
-    /// When the transfer began, and with it the first bucket, microseconds since 1970; none: it has not.
+    /// When the transfer began, microseconds since 1970; none: it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began_us: Option<u64>,
     /// Bytes transferred; see [`Direction`].
     pub bytes: u64,
-    /// Length of a bucket, microseconds: 100 ms, or longer after [`BULK_BUCKETS`] of these.
-    pub bucket_us: u64,
-    /// Bytes transferred in each bucket, up to the last one with any.
+    /// When the first of `buckets` began, microseconds since 1970.
+    pub buckets_from_us: u64,
+    /// Bytes transferred in each tenth of a second, the last [`BULK_BUCKETS`] up to this report; the last one has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<u64>,
     /// A gap is a time longer than this without a byte, microseconds.

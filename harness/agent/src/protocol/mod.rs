@@ -52,7 +52,8 @@ pub use self::announcement::{
 };
 pub use self::arrival::{ARRIVALS_KEPT, ARRIVALS_PER_ANSWER, Arrival, Arrivals, Evidence};
 pub use self::bulk::{
-    BULK_ACCEPTED, BULK_BUCKETS, BULK_SINK, BULK_SOURCE, BULKS, Bulk, BulkReport, BulkResult, Direction,
+    BULK_ACCEPTED, BULK_BUCKET_US, BULK_BUCKETS, BULK_SINK, BULK_SOURCE, BULK_SPOILT, BULKS, Bulk, BulkReport,
+    BulkResult, Direction,
 };
 pub use self::facts::{Facts, Interface, InterfaceAddress, Neighbour, NextHop, Resolvers, Route};
 pub use self::flow::{
@@ -68,7 +69,8 @@ pub use self::resolve::{DnsAnswer, RecordType, Resolution, Resolve, Resolved};
 
 /// Protocol version said in [`Hello::protocol`]; raised when one side would misunderstand the other's
 /// older version. 2: an agent of 1 would take [`Listen::echo`] for nothing, and every flow would end at once.
-pub const PROTOCOL: u32 = 2;
+/// 3: bytes of a bulk transfer tell their place, which those of 2 do not.
+pub const PROTOCOL: u32 = 3;
 
 /// Answers (kept plus being worked on) that the agent holds at most. A request beyond is answered by [`Body::Busy`].
 pub const WINDOW: usize = 4096;
@@ -127,7 +129,7 @@ pub enum Op {
     /// (no such period, more than [`FLOWS`]).
     Flow(Flow),
     /// Begin a bulk transfer. Answered once, when it ends, by [`Body::Bulk`]; by [`Body::Failed`] where it cannot be begun at
-    /// all (more than [`BULKS`]).
+    /// all (more than [`BULKS`], a pace for what comes from the peer).
     Bulk(Bulk),
     /// How is this flow or bulk transfer doing? Answered by [`Body::FlowState`] or [`Body::BulkState`]; by [`Body::Failed`] when it does not run (any more).
     FlowState {

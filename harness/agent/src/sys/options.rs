@@ -52,6 +52,11 @@ pub(crate) fn attach_filter(socket: impl AsFd, program: &[Instruction]) -> Resul
     )
 }
 
+/// Lets the kernel send this many bytes a second at most, evenly.
+pub(crate) fn pace(socket: impl AsFd, bytes_per_second: u32) -> Result<(), Errno> {
+    set(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &bytes_per_second)
+}
+
 /// Lets the kernel queue this many bytes for a socket that many send to at once, as far as the system allows.
 pub(crate) fn enlarge_queue(socket: impl AsFd, bytes: usize) {
     // Beyond `net.core.rmem_max` only with CAP_NET_ADMIN; less room is still room.

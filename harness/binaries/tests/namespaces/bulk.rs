@@ -15,7 +15,15 @@ const PORT: u16 = 8080;
 
 fn bulk(host: &str, direction: Direction) -> Bulk {
     let to = SocketAddr::new(address(host), PORT);
-    Bulk { to, from: None, source_port: None, direction, connect_timeout_ms: 5_000, limit_ms: 60_000 }
+    Bulk {
+        to,
+        from: None,
+        source_port: None,
+        direction,
+        bytes_per_second: None,
+        connect_timeout_ms: 5_000,
+        limit_ms: 60_000,
+    }
 }
 
 fn begin(agent: &mut Agent, bulk: Bulk) -> u64 {
@@ -87,6 +95,33 @@ fn bytes_are_counted_one_way_and_an_outage_is_a_gap() {
     let flow = client.begin(crate::support::flow::flow(Transport::Tcp, SocketAddr::new(address(SERVER[0]), PORT)));
     client.await_replies(flow, 20);
     client.end(&[flow]);
+}
+
+#[test]
+fn a_pace_is_kept_and_an_outage_is_not_made_up_for() {
+    let topology = Topology::new();
+    let (mut client, mut server) = (Agent::start(&topology.client), Agent::start(&topology.server));
+    server.listen_and_echo(PORT, "the server");
+    let paced = |direction| Bulk { bytes_per_second: Some(1_000_000), ..bulk(SERVER[0], direction) };
+    let flow = begin(&mut client, paced(Direction::Send));
+    sleep(Duration::from_secs(1));
+    forward(&topology, "drop");
+    sleep(Duration::from_millis(700));
+    unfilter(&topology.router);
+    sleep(Duration::from_secs(2));
+    let result = end(&mut client, flow);
+    let report = *result.report;
+    // In a tenth of a second 100,000; a busy machine may be late for one and then has two.
+    let most = report.buckets.iter().copied().max().expect("buckets");
+    let mut busy: Vec<u64> = report.buckets.iter().copied().filter(|bytes| *bytes > 0).collect();
+    busy.sort_unstable();
+    let median = busy[busy.len() / 2];
+    assert!((80_000..120_000).contains(&median) && most < 300_000, "{median}, {most}: {report:?}");
+    assert!(report.buckets.contains(&0), "no outage: {report:?}");
+
+    begin(&mut client, paced(Direction::Receive));
+    let Body::Failed(failure) = client.message().body else { panic!("the peer cannot be paced") };
+    assert!(failure.attempted.contains("pace"), "{failure:?}");
 }
 
 #[test]

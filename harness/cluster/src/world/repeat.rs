@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use udn_model::cell::VantagePoint;
+use udn_model::flow::{BULK_BYTES_PER_SECOND, FlowKind};
 use udn_model::world::PROBE_CONTAINER;
 use udn_runner::cluster::{Lookup, Over, Shot, node_identity};
 
@@ -25,20 +26,20 @@ impl KubeWorld {
             None => shot.to.to_string(),
         };
         let (transport, timeout) = (shot.transport, shot.timeout.as_millis());
-        if shot.over == Over::Flow {
-            return Some(format!(
-                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent flow {transport} {to} --for-ms 10000"
-            ));
+        let agent = format!("kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent");
+        match shot.over {
+            Over::New => {}
+            Over::Flow(FlowKind::Frames) => return Some(format!("{agent} flow {transport} {to} --for-ms 10000")),
+            Over::Flow(FlowKind::Bulk) => {
+                let rate = BULK_BYTES_PER_SECOND;
+                return Some(format!("{agent} bulk {to} --bytes-per-second {rate} --for-ms 10000"));
+            }
         }
         if let Some(Lookup::Question(name, family)) = &shot.lookup {
             let names = Names { naming: &self.naming, domain: self.domain.get()?, external: self.dns.external() };
             let (record, name) = (lookups::record_word(*family), names.text(name)?);
-            return Some(format!(
-                "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent resolve {transport} {record} {name} --server {to} --timeout-ms {timeout}"
-            ));
+            return Some(format!("{agent} resolve {transport} {record} {name} --server {to} --timeout-ms {timeout}"));
         }
-        Some(format!(
-            "kubectl exec -n {namespace} {pod} -c {PROBE_CONTAINER} -- {AGENT_DIRECTORY}/agent probe {transport} {to} --timeout-ms {timeout}"
-        ))
+        Some(format!("{agent} probe {transport} {to} --timeout-ms {timeout}"))
     }
 }

@@ -6,7 +6,7 @@ use crate::cell::{
 };
 use crate::dns::DnsName;
 use crate::fact;
-use crate::flow::{FLOW_PORT, FlowPromise};
+use crate::flow::{FLOW_PORT, FlowKind, FlowPromise};
 use crate::oracle::{self, ExpectedSeries, Wire};
 use crate::rule::RuleName;
 use crate::scenario::{Action, Assertion, Flows, FullMatrix, Phase, Probing, Scenario, Targets, WorldSpec};
@@ -205,7 +205,16 @@ impl Maker<'_> {
             cell.0.requires.push(Feature::MultiHoming);
         }
         let Wire { transport, port, family } = wire;
-        cell.check(Check::Probe { from: from.clone(), to: to.clone(), placement, transport, port, family, flow: false })
+        cell.check(Check::Probe {
+            from: from.clone(),
+            to: to.clone(),
+            placement,
+            transport,
+            port,
+            family,
+            flow: false,
+            kind: FlowKind::Frames,
+        })
     }
 
     /// Over UDP as well: there it is seen how long a connection was out, and over TCP what that was to it.
@@ -220,6 +229,9 @@ impl Maker<'_> {
                 // An echo request goes to an address, and a service's is nobody's.
                 if transport == Transport::Icmp && matches!(to, Target::Service { .. }) {
                     continue;
+                }
+                if flows.kind == FlowKind::Bulk && transport != Transport::Tcp {
+                    return Err(format!("no bulk transfer from {from} to {to} over {transport}: only over TCP"));
                 }
                 let wire = Wire { transport, port: flow_port(transport), family };
                 let expected = oracle::expect(self.world, from, to, wire)
@@ -236,9 +248,9 @@ impl Maker<'_> {
                     self.probe(rule, expected.expectation, from, to, wire)
                 };
                 let what = cell.id.0.clone();
-                cell.id.0 = format!("{what}::flow");
-                if let Check::Probe { flow, .. } = &mut cell.check {
-                    *flow = true;
+                cell.id.0 = format!("{what}::{}", flows.kind);
+                if let Check::Probe { flow, kind, .. } = &mut cell.check {
+                    (*flow, *kind) = (true, flows.kind);
                 }
                 let made = cell.clone();
                 cells.push(cell);
@@ -252,7 +264,9 @@ impl Maker<'_> {
 
     /// What is promised of what a flow counts.
     fn figures(&self, rule: &RuleName, flow: &Cell) -> Vec<Cell> {
-        let Check::Probe { from, to, placement, transport, port, family, .. } = &flow.check else { return Vec::new() };
+        let Check::Probe { from, to, placement, transport, port, family, kind, .. } = &flow.check else {
+            return Vec::new();
+        };
         let promises = match transport {
             Transport::Tcp => [FlowPromise::Intact, FlowPromise::Outage],
             _ => [FlowPromise::Outage, FlowPromise::Loss],
@@ -264,7 +278,9 @@ impl Maker<'_> {
                 FlowPromise::Outage => RuleName::new("vm/outage-measured"),
                 FlowPromise::Loss => RuleName::new("vm/loss-counted"),
             };
-            let what = format!("{from}::{to}::{placement}::{transport}{number}::{family}::{promise}");
+            // Flows were frames before there was anything else: their ids stay.
+            let carries = if kind.is_frames() { String::new() } else { format!("{kind}::") };
+            let what = format!("{from}::{to}::{placement}::{transport}{number}::{family}::{carries}{promise}");
             let mut cell = self.cell(rule, Expectation::Holds, &what, flow.topology);
             cell.0.requires.clone_from(&flow.requires);
             cell.check(Check::Figure {
@@ -274,6 +290,7 @@ impl Maker<'_> {
                 transport: *transport,
                 port: *port,
                 family: *family,
+                kind: *kind,
                 promise,
             })
         };

@@ -1,29 +1,43 @@
 //! What flows counted while a VM migrates.
 
-use udn_model::flow::{FlowFigures, FlowGap, FlowPromise};
+use udn_model::flow::{FlowFigures, FlowGap, FlowPromise, FlowRate};
 
 use super::*;
 
 fn flow() -> PlannedCell {
-    let mut planned = open("flow", "blue/a", "blue/b", Transport::Tcp);
+    flow_of(FlowKind::Frames)
+}
+
+fn flow_of(carries: FlowKind) -> PlannedCell {
+    let mut planned = open(&carries.to_string(), "blue/a", "blue/b", Transport::Tcp);
     planned.cell.rule = RuleName::new("vm/tcp-survives");
-    if let Check::Probe { flow, .. } = &mut planned.cell.check {
-        *flow = true;
+    if let Check::Probe { flow, kind, .. } = &mut planned.cell.check {
+        (*flow, *kind) = (true, carries);
     }
     planned
 }
 
-fn figure(id: &str, rule: &str, promise: FlowPromise) -> PlannedCell {
-    let Check::Probe { from, to, placement, transport, port, family, .. } = flow().cell.check else { panic!() };
-    cell(id, rule, Check::Figure { from, to, placement, transport, port, family, promise }, Expectation::Holds)
+/// A flow, that it is whole, and how long it was out.
+fn measured(carries: FlowKind, prefix: &str) -> Vec<PlannedCell> {
+    let flow = flow_of(carries);
+    let Check::Probe { from, to, placement, transport, port, family, kind, .. } = flow.cell.check.clone() else {
+        panic!()
+    };
+    let figure = |rule, promise: FlowPromise| {
+        let (from, to) = (from.clone(), to.clone());
+        let check = Check::Figure { from, to, placement, transport, port, family, kind, promise };
+        cell(&format!("{prefix}{promise}"), rule, check, Expectation::Holds)
+    };
+    let intact = figure("vm/tcp-survives", FlowPromise::Intact);
+    let outage = figure("vm/outage-measured", FlowPromise::Outage);
+    vec![flow, intact, outage]
 }
 
 async fn migrated(figures: FlowFigures, options: Options) -> Ran {
-    let cells = vec![
-        flow(),
-        figure("intact", "vm/tcp-survives", FlowPromise::Intact),
-        figure("outage", "vm/outage-measured", FlowPromise::Outage),
-    ];
+    migrated_with(measured(FlowKind::Frames, ""), figures, options).await
+}
+
+async fn migrated_with(cells: Vec<PlannedCell>, figures: FlowFigures, options: Options) -> Ran {
     let mut migrates = phase("first", cells);
     migrates.probing = Probing::Throughout;
     migrates.actions = vec![Action::Migrate { vm: pod("blue/b"), to: 1 }];
@@ -70,6 +84,54 @@ async fn figures_are_judged_by_the_budget(
     let options = Options { outage_budget: Duration::from_millis(budget_ms), ..Options::default() };
     let ran = migrated(figures, options).await;
     assert_eq!((ran.verdict("intact"), ran.verdict("outage")), (intact, outage), "{}", ran.reason("outage"));
+}
+
+/// Three megabytes in two seconds and a moment without any.
+fn moved(took_ms: u64, starved_ms: u64) -> FlowFigures {
+    let throughput = FlowRate { from_us: 0, per_100ms: [vec![150_000; 20], vec![0; 3]].concat() };
+    FlowFigures {
+        sent: 0,
+        received: 0,
+        bytes_sent: 3_000_000,
+        throughput: Some(throughput),
+        ..out(took_ms, starved_ms)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_transfer_is_told_with_its_throughput() {
+    let ran = migrated_with(measured(FlowKind::Bulk, "bulk-"), moved(240, 0), Options::default()).await;
+    assert_eq!(ran.summary.exit, ExitCode::Passed);
+    let outage = ran.results["bulk-outage"].attempts[0].outcome.to_string();
+    assert_eq!(outage, "holds: out for 240 ms (guest paused 10 ms, network back 220 ms after it ran again)");
+    let report = ran.events.iter().find_map(|event| if let EventKind::Migrated(it) = event { Some(it) } else { None });
+    let [trace] = &report.unwrap().flows[..] else { panic!("not one flow") };
+    assert_eq!((trace.cell.as_str(), trace.figures.kind), ("bulk", FlowKind::Bulk));
+    assert!(trace.figures.throughput.as_ref().unwrap().per_100ms.starts_with(&[150_000; 20]));
+}
+
+#[rstest]
+#[case::long(moved(3000, 0), Verdict::Pass, Verdict::Fail)]
+#[case::starved(moved(3000, 2500), Verdict::Pass, Verdict::Error)]
+#[case::cut(FlowFigures { ended: Some("reset".into()), ..moved(10, 0) }, Verdict::Fail, Verdict::Fail)]
+#[case::not_a_byte(FlowFigures { bytes_sent: 0, ..moved(10, 0) }, Verdict::Error, Verdict::Error)]
+#[tokio::test(start_paused = true)]
+async fn a_bulk_transfer_is_judged_by_the_budget(
+    #[case] figures: FlowFigures,
+    #[case] intact: Verdict,
+    #[case] outage: Verdict,
+) {
+    let ran = migrated_with(measured(FlowKind::Bulk, "bulk-"), figures, Options::default()).await;
+    assert_eq!((ran.verdict("bulk-intact"), ran.verdict("bulk-outage")), (intact, outage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_transfer_beside_frames_has_figures_of_its_own() {
+    let cells = [measured(FlowKind::Frames, ""), measured(FlowKind::Bulk, "bulk-")].concat();
+    // Frames came back; of bytes nothing is known.
+    let ran = migrated_with(cells, out(163, 0), Options::default()).await;
+    assert_eq!((ran.verdict("intact"), ran.verdict("outage")), (Verdict::Pass, Verdict::Pass));
+    assert_eq!((ran.verdict("bulk-intact"), ran.verdict("bulk-outage")), (Verdict::Error, Verdict::Error));
 }
 
 #[tokio::test(start_paused = true)]

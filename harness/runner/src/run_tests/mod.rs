@@ -23,6 +23,7 @@ use udn_model::baseline::{Baseline, KnownIssue};
 use udn_model::cell::{AddressOn, Cell, CellId, Check, Claim, Expectation, ObjectRef, Reach, Target, VantagePoint};
 use udn_model::event::{CellResult, Event, EventKind};
 use udn_model::fact::Fact;
+use udn_model::flow::FlowKind;
 use udn_model::observation::Witness;
 use udn_model::plan::{Plan, PlannedCell, PlannedPhase, PlannedScenario};
 use udn_model::rule::RuleName;
@@ -63,6 +64,7 @@ fn probe(id: &str, rule: &str, from: &str, to: &str, transport: Transport, expec
         port: transport.has_ports().then_some(8080),
         family: Family::V4,
         flow: false,
+        kind: FlowKind::Frames,
     };
     cell(id, rule, check, expectation)
 }
