@@ -7,6 +7,8 @@
 
 #[path = "lab/migrations.rs"]
 mod migrations;
+#[path = "lab/rights.rs"]
+mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
@@ -51,6 +53,7 @@ fn main() {
     trials.push(Trial::test("faults::policy-acls-lost", policy_acls_lost));
     trials.push(Trial::test("faults::dns-lost-over-one-wire", dns_lost_over_one_wire));
     trials.extend(migrations::trials());
+    trials.extend(rights::trials());
     trials.push(Trial::test("runs::two-at-once", two_at_once));
     // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
@@ -69,8 +72,13 @@ fn plan(filters: &[&str]) -> Plan {
 }
 
 fn program(arguments: &[&str]) -> Output {
+    program_with(arguments, &[])
+}
+
+fn program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
-    command.args(arguments).env("NO_COLOR", "1").env_remove("UDN_TARGET").env_remove("KUBECONFIG").output().unwrap()
+    command.args(arguments).env("NO_COLOR", "1").env_remove("UDN_TARGET").env_remove("KUBECONFIG");
+    command.envs(environment.iter().copied()).output().unwrap()
 }
 
 /// How long a connection is out over a migration is the machine's as much as the network's where guests are emulated on two
@@ -127,8 +135,12 @@ struct Lab(String);
 
 impl Lab {
     fn up(purpose: &str) -> Self {
+        Self::up_with(purpose, &[])
+    }
+
+    fn up_with(purpose: &str, environment: &[(&str, &str)]) -> Self {
         let name = format!("{purpose}-{}", std::process::id());
-        let output = program(&["lab", "up", "--name", &name]);
+        let output = program_with(&["lab", "up", "--name", &name], environment);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self(name)
     }
