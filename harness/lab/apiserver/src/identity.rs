@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ use crate::store::Store;
 /// The group that may do everything, whatever roles there are.
 const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
+/// What the names of service accounts begin with.
+const ACCOUNTS: &str = "system:serviceaccount:";
 
 /// The holder of the kubeconfig's token.
 pub(crate) static ADMIN: LazyLock<User> =
@@ -39,6 +42,20 @@ impl User {
         }
     }
 
+    /// Whom a request wants to be taken for (`kubectl --as`), if it says so.
+    pub(crate) fn impersonated(headers: &HeaderMap) -> Option<Self> {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let name = headers.get("impersonate-user").map(text)?;
+        let mut groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
+        if groups.is_empty()
+            && let Some((namespace, account)) = name.strip_prefix(ACCOUNTS).and_then(|rest| rest.split_once(':'))
+        {
+            return Some(Self::service_account(namespace, account));
+        }
+        groups.push(AUTHENTICATED.into());
+        Some(Self { name, groups })
+    }
+
     /// Whether roles do not matter.
     pub(crate) fn may_everything(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)
@@ -52,7 +69,7 @@ impl User {
 
 /// The user name of a service account.
 pub(crate) fn account_name(namespace: &str, name: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{name}")
+    format!("{ACCOUNTS}{namespace}:{name}")
 }
 
 /// Tokens that were issued to service accounts. Each dies with its account and at its time.

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::admission::Policies;
 use crate::authorization::{Attributes, Caller};
 use crate::config::Config;
-use crate::identity::Tokens;
+use crate::identity::{Tokens, User};
 use crate::request::Options;
 use crate::resources::Registry;
 use crate::services::Allocator;
@@ -149,6 +149,14 @@ async fn admit(State(cluster): State<Arc<Cluster>>, mut request: Request, next: 
     let token = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
     let Some(user) = token.and_then(|token| cluster.user(token)) else {
         return Rejection::unauthorized().into_response();
+    };
+    // Only to those who may be everybody anyway: the right `impersonate` is not looked for.
+    let user = match User::impersonated(request.headers()) {
+        Some(other) if user.may_everything() => other,
+        Some(_) => {
+            return Rejection::no_right(None, "", "impersonation is for cluster administrators here").into_response();
+        }
+        None => user,
     };
     let options = match Options::of(request.uri()) {
         Ok(options) => options,

@@ -140,6 +140,20 @@ async fn reviews_say_what_requests_would_be_told() {
 }
 
 #[tokio::test]
+async fn an_administrator_may_be_taken_for_somebody_else_and_nobody_else_may() {
+    let (server, admin) = start().await;
+    let runner = runner(&server, &admin).await;
+    grant(&admin, "list", json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]})).await;
+    let list = async |client: &kube::Client, path: &str| {
+        let request = http::Request::get(path).header("Impersonate-User", "system:serviceaccount:default:runner");
+        client.request::<Value>(request.body(Vec::new()).unwrap()).await
+    };
+    list(&admin, "/api/v1/pods").await.unwrap();
+    assert_eq!(refusal(list(&admin, "/api/v1/secrets").await).code, 403);
+    assert_eq!(refusal(list(&runner, "/api/v1/pods").await).code, 403);
+}
+
+#[tokio::test]
 async fn a_token_dies_with_its_account() {
     let (server, admin) = start().await;
     let runner = runner(&server, &admin).await;
