@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::help::{BENCH, DIFF, EXIT_CODES, FILTERS, IMAGE, REPORT};
+use crate::help::{BENCH, COMPLETIONS, DIFF, EXIT_CODES, FILTERS, IMAGE, REPORT};
 use crate::shards::Shard;
 
 /// Checks which promises of OVN-Kubernetes User Defined Networks a cluster keeps.
@@ -53,6 +54,11 @@ pub(crate) enum Command {
     Image(Image),
     /// Remove what runs left in a cluster.
     Cleanup(Cleanup),
+    /// Print what a shell needs to complete this program's commands and options.
+    #[command(after_help = COMPLETIONS)]
+    Completions(Completions),
+    /// Print the manual page, with all commands: `udn-conformance man | man -l -`.
+    Man,
 }
 
 /// How cells are selected and where fixtures come from.
@@ -415,6 +421,13 @@ pub(crate) struct Cleanup {
     /// Where; a lab that a run started for itself left nothing.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// `completions`.
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Which shell.
+    pub shell: Shell,
 }
 
 /// `90s`, `10m`, `1h`, `500ms`; a bare number is seconds.

@@ -20,6 +20,12 @@ of everything as `run` does it, the rounds of its matrices and of one matrix alo
 meanwhile. A figure that misses its target changes no exit code: machines differ. Other work on the machine shows in
 every figure.";
 
+/// What `completions --help` ends with.
+pub(crate) const COMPLETIONS: &str = "\
+For one session:
+  source <(udn-conformance completions bash)
+For all: write it where the shell looks, for bash ~/.local/share/bash-completion/completions/udn-conformance.";
+
 /// What `image --help` ends with.
 pub(crate) const IMAGE: &str = "\
 The image udn-conformance.local/guest:latest holds a kernel, an initramfs whose only program is the probe agent, and the

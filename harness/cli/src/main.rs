@@ -74,6 +74,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Bench(args) => commands::bench::bench(&args).await,
         Command::Image(args) => commands::image::image(&args).await.map(|()| Exit::Passed),
         Command::Cleanup(args) => commands::cleanup::cleanup(&args).await,
+        Command::Completions(args) => commands::manual::completions(&args).map(|()| Exit::Passed),
+        Command::Man => commands::manual::page().map(|()| Exit::Passed),
         Command::Lab(Lab::Up(args)) => commands::lab::up(&args).await,
         Command::Lab(Lab::Down(args)) => commands::lab::down(&args),
         Command::Lab(Lab::Status(args)) => commands::lab::status(&args),

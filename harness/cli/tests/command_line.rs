@@ -55,6 +55,44 @@ fn help_tells_the_exit_codes() {
     }
 }
 
+/// Commands that `--help` lists, `help` excepted.
+fn commands() -> Vec<String> {
+    let (_, help, _) = run(&["--help"]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let commands = commands();
+    assert!(["run", "completions", "man"].iter().all(|name| commands.iter().any(|it| it == name)), "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, out, err) = run(&["completions", shell]);
+        assert_eq!((code, err.as_str()), (0, ""), "{shell}");
+        for name in commands.iter().map(String::as_str).chain(["kubeconfig", "settle-rounds"]) {
+            assert!(out.contains(name), "{shell}: {name}");
+        }
+    }
+    refused(&["completions", "tcsh"], "possible values: bash");
+}
+
+#[test]
+fn the_manual_page_has_every_command_with_its_options() {
+    let (code, out, err) = run(&["man"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let heading = out.lines().find(|line| line.starts_with(".TH "));
+    assert!(heading.is_some_and(|line| line.contains("udn-conformance 1")), "{heading:?}");
+    for name in commands().iter().map(String::as_str).chain(["lab up", "lab exec"]) {
+        let section = format!(".SH \"UDN-CONFORMANCE {}\"", name.to_uppercase());
+        assert!(out.lines().any(|line| line == section), "{section}");
+    }
+    for text in ["settle\\-rounds", "nothing was selected", "cells of these rules"] {
+        assert!(out.contains(text), "{text}");
+    }
+    assert!(!out.contains("(1)"), "it refers to pages that there are not");
+}
+
 #[test]
 fn list_gives_every_cell_to_machines() {
     let all = cells(&["list", "--format", "json"]);

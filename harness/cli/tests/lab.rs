@@ -7,6 +7,8 @@
 
 #[path = "lab/migrations.rs"]
 mod migrations;
+#[path = "lab/rights.rs"]
+mod rights;
 #[path = "lab/session.rs"]
 mod session;
 
@@ -39,8 +41,8 @@ fn main() {
         trial.with_ignored_flag(ignored)
     };
     let mut trials = session::trials(&arguments, &target);
-    let of_the_lab =
-        faults().into_iter().chain(migrations::trials()).chain([Trial::test("runs::two-at-once", two_at_once)]);
+    let two_at_once = Trial::test("runs::two-at-once", two_at_once);
+    let of_the_lab = faults().into_iter().chain(migrations::trials()).chain(rights::trials()).chain([two_at_once]);
     // They break a lab of their own, whatever the scenarios run on.
     trials.extend(of_the_lab.map(|trial| trial.with_ignored_flag(target != session::Target::Lab)));
     let trials = trials.into_iter().map(ignored).collect();
@@ -66,12 +68,16 @@ fn plan(filters: &[&str]) -> Plan {
 }
 
 fn program(arguments: &[&str]) -> Output {
+    program_with(arguments, &[])
+}
+
+fn program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
     command.args(arguments).env("NO_COLOR", "1").env_remove("UDN_TARGET");
     if session::Target::asked() == session::Target::Lab {
         command.env_remove("KUBECONFIG");
     }
-    command.output().unwrap()
+    command.envs(environment.iter().copied()).output().unwrap()
 }
 
 /// How long a connection is out over a migration is the machine's as much as the network's where guests are emulated on two
@@ -131,8 +137,12 @@ struct Lab(String);
 
 impl Lab {
     fn up(purpose: &str) -> Self {
+        Self::up_with(purpose, &[])
+    }
+
+    fn up_with(purpose: &str, environment: &[(&str, &str)]) -> Self {
         let name = format!("{purpose}-{}", std::process::id());
-        let output = program(&["lab", "up", "--name", &name]);
+        let output = program_with(&["lab", "up", "--name", &name], environment);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self(name)
     }

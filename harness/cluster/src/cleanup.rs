@@ -77,7 +77,9 @@ pub(crate) async fn by_label(objects: &Objects, run: Option<&str>) -> Result<Cle
         let found = match objects.list(&api_version, &kind, None, Some(&label)).await {
             Ok(found) => found,
             // What may not be listed cannot have been made by us either.
-            Err(Error::UnknownKind { .. } | Error::Api { code: 403..=405, .. }) => continue,
+            Err(Error::UnknownKind { .. } | Error::MissingRight { .. } | Error::Api { code: 403..=405, .. }) => {
+                continue;
+            }
             Err(other) => return Err(other),
         };
         for object in found {

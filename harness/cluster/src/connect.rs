@@ -171,9 +171,9 @@ pub(crate) async fn survey(
     versions.extend(plugin);
     versions.extend(vms.version.map(|version| ("KubeVirt".to_owned(), version)));
     let external = external?;
-    let mut features: BTreeSet<Feature> = kinds;
+    let mut features: BTreeSet<Feature> = kinds?;
     features.extend(vms.features);
-    if default_nad {
+    if default_nad? {
         features.insert(Feature::StaticPrimaryAddress);
     }
     if external.is_some() {
@@ -285,7 +285,7 @@ async fn balances_load(client: &Client, external: Option<&Pod>) -> bool {
     said || groups().await
 }
 
-async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
+async fn network_kinds(objects: &Objects) -> Result<BTreeSet<Feature>, Error> {
     let serves = async |api_version: &str, kind: &str| {
         let object = Real {
             api_version: api_version.into(),
@@ -304,7 +304,7 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
         serves("k8s.ovn.org/v1", "VTEP"),
         serves("k8s.ovn.org/v1", "ClusterNetworkConnect"),
     );
-    features.extend(fields);
+    features.extend(fields?);
     if vtep {
         features.insert(Feature::Vteps);
     }
@@ -317,37 +317,44 @@ async fn network_kinds(objects: &Objects) -> BTreeSet<Feature> {
     if nad {
         features.insert(Feature::MultiHoming);
     }
-    features
+    Ok(features)
 }
 
 /// Transports that CUDNs can ask for, by the fields that their definition has: older releases lack them.
-async fn transport_fields(objects: &Objects) -> Vec<Feature> {
+async fn transport_fields(objects: &Objects) -> Result<Vec<Feature>, Error> {
     let definition = Real {
         api_version: "apiextensions.k8s.io/v1".into(),
         kind: "CustomResourceDefinition".into(),
         namespace: None,
         name: "clusteruserdefinednetworks.k8s.ovn.org".into(),
     };
-    let Ok(Some(definition)) = objects.get(&definition).await else { return Vec::new() };
+    let Some(definition) = seen(objects, &definition).await? else { return Ok(Vec::new()) };
     let versions = definition["spec"]["versions"].as_array();
     let served = versions.into_iter().flatten().find(|version| version["name"] == "v1");
     let network = served
         .and_then(|version| version.pointer("/schema/openAPIV3Schema/properties/spec/properties/network/properties"));
     let has = |field: &str| network.is_some_and(|fields| fields.get(field).is_some());
-    [("noOverlay", Feature::NoOverlay), ("evpn", Feature::Evpn)]
-        .into_iter()
-        .filter_map(|(field, feature)| has(field).then_some(feature))
-        .collect()
+    let fields = [("noOverlay", Feature::NoOverlay), ("evpn", Feature::Evpn)];
+    Ok(fields.into_iter().filter_map(|(field, feature)| has(field).then_some(feature)).collect())
 }
 
-async fn default_attachment(objects: &Objects) -> bool {
+/// The object, if it can be had. That it may not be looked at says nothing about it: cells would be skipped for a reason that
+/// is none.
+async fn seen(objects: &Objects, object: &Real) -> Result<Option<Value>, Error> {
+    match objects.get(object).await {
+        Err(error @ Error::MissingRight { .. }) => Err(error),
+        found => Ok(found.unwrap_or_default()),
+    }
+}
+
+async fn default_attachment(objects: &Objects) -> Result<bool, Error> {
     let object = Real {
         api_version: "k8s.cni.cncf.io/v1".into(),
         kind: "NetworkAttachmentDefinition".into(),
         namespace: Some("ovn-kubernetes".into()),
         name: "default".into(),
     };
-    matches!(objects.get(&object).await, Ok(Some(_)))
+    Ok(seen(objects, &object).await?.is_some())
 }
 
 /// Versions of the network plugin's parts, as far as one of its pods lets itself be asked.

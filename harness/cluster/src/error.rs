@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::KubeconfigError;
+use kube::core::Status;
+use kube::runtime::watcher;
 use udn_runner::cluster::Trouble;
+
+/// What to do where a right is missing.
+pub(crate) const REMEDY: &str = "grant that right; deploy/rbac.yaml has all that a run needs";
 
 /// Every message says what was attempted, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +92,14 @@ pub enum Error {
         why: String,
         /// HTTP status; 0 where there was no answer.
         code: u16,
+    },
+    /// The user may not do it.
+    #[error("cannot {attempted}: {why}; {REMEDY}")]
+    MissingRight {
+        /// What was attempted, on what.
+        attempted: String,
+        /// What the API server says: who may not do what, where.
+        why: String,
     },
     /// The API server does not serve a kind.
     #[error("the API server does not serve {kind} of {api_version}; is its CustomResourceDefinition installed?")]
@@ -178,6 +191,9 @@ impl Error {
     pub(crate) fn api(attempted: impl Into<String>, error: kube::Error) -> Self {
         let attempted = attempted.into();
         match error {
+            kube::Error::Api(status) if is_missing_right(&status) => {
+                Self::MissingRight { attempted, why: status.message.clone() }
+            }
             kube::Error::Api(status) => Self::Api { attempted, why: status.message.clone(), code: status.code },
             other => Self::Api { attempted, why: innermost(&other), code: 0 },
         }
@@ -203,6 +219,24 @@ impl From<Error> for Trouble {
     }
 }
 
+/// Whether an API server refused a request because of who asked, not of what was asked for: an admission plugin refuses with
+/// the same code.
+pub(crate) fn is_missing_right(status: &Status) -> bool {
+    status.code == 403 && status.message.contains("User \"") && status.message.contains("\" cannot ")
+}
+
+/// The right that somebody who watches lacks, as the API server says it.
+pub(crate) fn right_to_watch(error: &watcher::Error) -> Option<&str> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    is_missing_right(status).then_some(status.message.as_str())
+}
+
 /// The message of the innermost cause: outer ones of HTTP clients say little more than "error".
 pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -210,4 +244,24 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Error {
+        Error::api("create X", kube::Error::Api(Box::new(Status::failure(message, "Forbidden").with_code(403))))
+    }
+
+    /// Else whoever may create nothing would find that everything is refused at admission, as it should be.
+    #[test]
+    fn a_missing_right_is_no_refusal_of_what_was_asked_for() {
+        let admission = "x \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        assert_eq!(refused(admission).refusal().map(String::as_str), Some(admission));
+        let right = "x.io \"a\" is forbidden: User \"system:serviceaccount:n:s\" cannot create resource \"x\" in API group \"x.io\" at the cluster scope";
+        let missing = refused(right);
+        assert_eq!(missing.refusal(), None);
+        assert_eq!(missing.to_string(), format!("cannot create X: {right}; {REMEDY}"));
+    }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Request, ValidationDirective,
 };
-use kube::runtime::wait::await_condition;
+use kube::runtime::wait::{self, await_condition};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use udn_model::cell::ObjectRef;
 use udn_model::naming::Naming;
 
-use crate::error::Error;
+use crate::error::{Error, innermost, right_to_watch};
 use crate::kinds::Kinds;
 use crate::names::FIELD_MANAGER;
 
@@ -216,7 +216,7 @@ impl Objects {
         let wait = await_condition(api, &object.name, |object: Option<&DynamicObject>| holds(object));
         match timeout(deadline, wait).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Error::Api { attempted: format!("watch {object}"), why: error.to_string(), code: 0 }),
+            Ok(Err(error)) => Err(unwatchable(object, &error)),
             Err(_) => {
                 let last = self.get(object).await.ok().flatten();
                 let last = describe(last.as_ref());
@@ -282,6 +282,15 @@ impl Objects {
         }
         events.sort_by_key(|event| event["lastTimestamp"].as_str().unwrap_or_default().to_owned());
         Ok(events)
+    }
+}
+
+fn unwatchable(object: &Real, error: &wait::Error) -> Error {
+    let attempted = format!("watch {object}");
+    let wait::Error::ProbeFailed(failed) = error;
+    match right_to_watch(failed) {
+        Some(why) => Error::MissingRight { attempted, why: why.to_owned() },
+        None => Error::Api { attempted, why: innermost(error), code: 0 },
     }
 }
 

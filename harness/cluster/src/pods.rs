@@ -1,7 +1,7 @@
 //! Watches the pods of a world.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::claims::{is_ready, pod_state};
-use crate::error::Error;
+use crate::error::{Error, right_to_watch};
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
@@ -28,6 +28,8 @@ type Known = HashMap<Key, Arc<Value>>;
 #[derive(Debug)]
 pub(crate) struct PodWatch {
     known: Arc<Mutex<Known>>,
+    /// The right to watch pods, where it is missing.
+    missing: Arc<OnceLock<String>>,
     changed: watch::Receiver<u64>,
     task: JoinHandle<()>,
 }
@@ -45,8 +47,9 @@ impl PodWatch {
         let (teller, changed) = watch::channel(0);
         let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<Pod>(&()));
         let config = watcher::Config::default().labels(selector);
-        let task = tokio::spawn(follow(api, config, known.clone(), teller));
-        Self { known, changed, task }
+        let missing: Arc<OnceLock<String>> = Arc::default();
+        let task = tokio::spawn(follow(api, config, known.clone(), missing.clone(), teller));
+        Self { known, missing, changed, task }
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Value>> {
@@ -61,7 +64,8 @@ impl PodWatch {
     /// Waits until all of these are Ready, those that were replaced too.
     ///
     /// # Errors
-    /// Which one is not within the deadline, and what its status says; at once where one has failed for good.
+    /// Which one is not within the deadline, and what its status says; at once where one has failed for good, or pods may not
+    /// be watched.
     pub(crate) async fn wait_ready(&self, pods: &[(Key, Option<String>)], deadline: Duration) -> Result<(), Error> {
         let mut changed = self.changed.clone();
         let until = Instant::now() + deadline;
@@ -70,6 +74,9 @@ impl PodWatch {
             let waiting: Vec<&Key> =
                 pods.iter().filter(|(key, uid)| !self.is_ready(key, uid.as_deref())).map(|(key, _)| key).collect();
             let Some(first) = waiting.first() else { return Ok(()) };
+            if let Some(why) = self.missing.get() {
+                return Err(Error::MissingRight { attempted: "watch pods".into(), why: why.clone() });
+            }
             let failed = waiting.iter().find(|key| self.get(key).is_some_and(|pod| pod["status"]["phase"] == "Failed"));
             if let Some(failed) = failed {
                 return Err(self.late(failed, waiting.len(), Duration::ZERO));
@@ -141,6 +148,7 @@ async fn follow(
     api: Api<DynamicObject>,
     config: watcher::Config,
     known: Arc<Mutex<Known>>,
+    missing: Arc<OnceLock<String>>,
     teller: watch::Sender<u64>,
 ) {
     let mut events = std::pin::pin!(watch_objects(api, config).default_backoff());
@@ -152,7 +160,12 @@ async fn follow(
             Ok(Event::InitDone) => *lock(&known) = listed.take().unwrap_or_default(),
             Ok(Event::Apply(pod)) => insert(&mut lock(&known), pod),
             Ok(Event::Delete(pod)) => drop(lock(&known).remove(&key(&pod))),
-            Err(error) => tracing::debug!(%error, "watching pods"),
+            Err(error) => {
+                tracing::debug!(%error, "watching pods");
+                if let Some(why) = right_to_watch(&error) {
+                    let _ = missing.set(why.to_owned()); // The first says it.
+                }
+            }
         }
         teller.send_modify(|version| *version += 1);
     }

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod list;
+pub(crate) mod manual;
 mod repeat;
 pub(crate) mod report;
 pub(crate) mod run;

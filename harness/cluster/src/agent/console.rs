@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
+use kube::core::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::link::{Complaint, Link, LinkError, Streams};
-use crate::error::innermost;
+use crate::error::{REMEDY, innermost, is_missing_right};
 
 /// How long the API server may take to open a console.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,10 +63,11 @@ impl Console {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();
             let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&body)
-                .ok()
-                .and_then(|status| status["message"].as_str().map(str::to_owned));
-            return Err(failed(format!("{status} {}", said.unwrap_or_default())));
+            let said: Option<Status> = serde_json::from_slice(&body).ok();
+            if let Some(said) = said.as_ref().filter(|said| is_missing_right(said)) {
+                return Err(LinkError::Gone(format!("console of VM {namespace}/{vm}: {}; {REMEDY}", said.message)));
+            }
+            return Err(failed(format!("{status} {}", said.map(|said| said.message).unwrap_or_default())));
         }
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(error.to_string()))?;
         Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)

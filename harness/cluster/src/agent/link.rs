@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use crate::error::innermost;
+use crate::error::{REMEDY, innermost, is_missing_right};
 
 /// How long an agent may take to say hello on a new stream.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ pub trait Link: Send + Sync {
 pub enum LinkError {
     /// It may work later.
     Failed(String),
-    /// The pod is gone: it never will.
+    /// The pod is gone, or the user may not go there: it never will.
     Gone(String),
 }
 
@@ -175,8 +175,13 @@ impl Exec {
         }
     }
 
-    /// A pod that is gone, finished or replaced never comes back.
+    /// A pod that is gone, finished or replaced never comes back, nor does a right that is missing come by itself.
     async fn refused(&self, error: &kube::Error) -> LinkError {
+        if let kube::Error::Api(status) = error
+            && is_missing_right(status)
+        {
+            return LinkError::Gone(format!("exec into {}: {}; {REMEDY}", self.pod, status.message));
+        }
         let why = format!("exec into {}: {}", self.pod, innermost(error));
         match self.pods.get_opt(&self.pod).await {
             Ok(None) => LinkError::Gone(format!("pod {} is gone", self.pod)),

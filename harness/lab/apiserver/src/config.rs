@@ -20,7 +20,7 @@ pub trait KubeletDialer: Send + Sync {
 /// How an [`ApiServer`](crate::ApiServer) is set up.
 #[derive(Clone)]
 pub struct Config {
-    /// Bearer token of the only user, `kubernetes-admin` in `system:masters`.
+    /// Bearer token of `kubernetes-admin` in `system:masters`, who may do everything.
     pub admin_token: String,
     /// Certificate of the listeners. Its ALPN list is replaced: the server offers HTTP/2 and HTTP/1.1.
     pub tls: Arc<rustls::ServerConfig>,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | what it is given: certificate, token, way to the kubelets |
 //! | [`server`] | listeners, TLS, authentication, dispatch |
+//! | `identity`, [`authorization`] | whose token it is; what roles and bindings let its holder do |
 //! | `request`, `respond`, `status` | paths and options in; objects, tables and `Status` out |
 //! | `store` | objects by kind, one counter of versions, a log per kind that watches read |
 //! | `resources` | which kinds there are, built in or from CustomResourceDefinitions |
@@ -20,8 +21,9 @@
 //! | `machines` | console, start, stop and the like of virtual machines |
 //! | [`testing`] | a server for tests, with its own certificate and kubeconfig |
 //!
-//! Authorization is not enforced: the one token may do everything.
+//! The kubeconfig's token may do everything; tokens of service accounts what roles and bindings say.
 
+pub mod authorization;
 pub mod config;
 pub mod server;
 pub mod testing;
@@ -32,6 +34,7 @@ mod defaults;
 mod discovery;
 mod fields;
 mod handlers;
+mod identity;
 mod json;
 mod machines;
 mod openapi;

@@ -11,6 +11,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::identity::ADMIN;
 use crate::json::{list, object, text};
 use crate::proxy;
 use crate::request::FieldValidation;
@@ -269,6 +270,7 @@ impl Task<'_> {
             resource,
             namespace: self.namespace,
             subresource,
+            user: &ADMIN,
             manager: "virt-api",
             dry_run: false,
             validation: FieldValidation::Ignore,

@@ -1,4 +1,4 @@
-//! Listeners, TLS, authentication and dispatch.
+//! Listeners, TLS, who may come in, and dispatch.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::admission::Policies;
+use crate::authorization::{Attributes, Caller};
 use crate::config::Config;
+use crate::identity::{Tokens, User};
+use crate::request::Options;
 use crate::resources::Registry;
 use crate::services::Allocator;
 use crate::status::Rejection;
@@ -47,6 +50,7 @@ pub(crate) struct Cluster {
     pub(crate) registry: Registry,
     pub(crate) policies: Policies,
     pub(crate) allocator: Allocator,
+    pub(crate) tokens: Tokens,
 }
 
 impl ApiServer {
@@ -58,6 +62,7 @@ impl ApiServer {
             registry: Registry::default(),
             policies: Policies::default(),
             allocator: Allocator::default(),
+            tokens: Tokens::default(),
         };
         let server = Self { state: Arc::new(cluster) };
         handlers::bootstrap(&server.state);
@@ -110,7 +115,7 @@ impl ApiServer {
             .route("/openapi/v3", axum::routing::get(openapi::index))
             .route("/openapi/v3/{*group_version}", axum::routing::get(openapi::document))
             .fallback(handlers::dispatch)
-            .layer(middleware::from_fn_with_state(self.state.clone(), authenticate))
+            .layer(middleware::from_fn_with_state(self.state.clone(), admit))
             .with_state(self.state.clone());
         open.merge(guarded)
     }
@@ -137,18 +142,31 @@ async fn connection(
     builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).await
 }
 
-async fn authenticate(State(cluster): State<Arc<Cluster>>, request: Request, next: Next) -> Response {
+/// Lets those in whose token is known, to what they may do.
+async fn admit(State(cluster): State<Arc<Cluster>>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
     // Browsers and some WebSocket clients can only send the token as a subprotocol; nobody here does.
-    if token.is_some_and(|token| same(token.as_bytes(), cluster.config.admin_token.as_bytes())) {
-        next.run(request).await
-    } else {
-        Rejection::unauthorized().into_response()
+    let token = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    let Some(user) = token.and_then(|token| cluster.user(token)) else {
+        return Rejection::unauthorized().into_response();
+    };
+    // Only to those who may be everybody anyway: the right `impersonate` is not looked for.
+    let user = match User::impersonated(request.headers()) {
+        Some(other) if user.may_everything() => other,
+        Some(_) => {
+            return Rejection::no_right(None, "", "impersonation is for cluster administrators here").into_response();
+        }
+        None => user,
+    };
+    let options = match Options::of(request.uri()) {
+        Ok(options) => options,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let attributes = Attributes::of_request(request.method(), request.uri().path(), &options);
+    let caller = Arc::new(Caller { user, attributes });
+    if let Err(rejection) = caller.check(&cluster) {
+        return rejection.into_response();
     }
-}
-
-/// Compares in a time that depends on the lengths only.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y)) == 0
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }

@@ -34,6 +34,17 @@ impl Rejection {
         Self::new(403, "Forbidden", message, Some(resource.details(name)))
     }
 
+    /// The user lacks a right. `resource`: what it is about, where it is about objects.
+    pub(crate) fn no_right(resource: Option<&GroupResource<'_>>, name: &str, why: &str) -> Self {
+        let message = match resource {
+            None => format!("forbidden: {why}"),
+            Some(resource) if name.is_empty() => format!("{resource} is forbidden: {why}"),
+            Some(resource) => format!("{resource} {name:?} is forbidden: {why}"),
+        };
+        let details = resource.map_or_else(|| json!({}), |resource| resource.details(name));
+        Self::new(403, "Forbidden", message, Some(details))
+    }
+
     pub(crate) fn not_found(resource: &GroupResource<'_>, name: &str) -> Self {
         let message = format!("{resource} {name:?} not found");
         Self::new(404, "NotFound", message, Some(resource.details(name)))

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::identity::User;
 use crate::json::{list, name, text};
 use crate::resources::Resource;
 use crate::server::Cluster;
@@ -23,6 +24,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) resource: &'a Resource,
     pub(crate) subresource: &'a str,
     pub(crate) namespace: &'a str,
+    pub(crate) user: &'a User,
     pub(crate) object: Option<&'a Value>,
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,

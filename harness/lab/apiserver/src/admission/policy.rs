@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::Attempt;
 use super::cel::{Expression, context, to_cel};
-use crate::handlers::{GROUPS, USER};
 use crate::json::{at, list, text};
 use crate::selectors::Selector;
 
@@ -192,7 +191,7 @@ fn bind(attempt: &Attempt<'_>, namespace: Option<&Value>, params: Option<&Value>
         "kind": kind, "resource": plural, "subResource": attempt.subresource,
         "requestKind": kind, "requestResource": plural, "requestSubResource": attempt.subresource,
         "name": attempt.name(), "namespace": attempt.namespace, "operation": attempt.operation,
-        "userInfo": {"username": USER, "groups": GROUPS}, "dryRun": attempt.dry_run,
+        "userInfo": attempt.user.info(), "dryRun": attempt.dry_run,
     });
     let mut context = context();
     let or_null = |value: Option<&Value>| value.map_or(Cel::Null, to_cel);

@@ -1,5 +1,6 @@
 //! The verbs.
 
+mod bootstrap;
 mod create;
 mod delete;
 mod pods;
@@ -9,7 +10,7 @@ mod scale;
 mod update;
 mod watch;
 
-pub(crate) use questions::{GROUPS, USER};
+pub(crate) use bootstrap::bootstrap;
 
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::authorization::Caller;
 use crate::request::{FieldValidation, Form, Options, Target, manager, segments};
 use crate::resources::{Resource, Verbs};
 use crate::respond::{partial, reply, shown, warn};
@@ -38,6 +40,7 @@ pub(crate) struct Call {
     pub(crate) options: Options,
     pub(crate) form: Form,
     pub(crate) headers: HeaderMap,
+    pub(crate) caller: Arc<Caller>,
     manager: String,
     dry_run: bool,
     validation: FieldValidation,
@@ -63,6 +66,7 @@ impl Call {
             resource: &self.target.resource,
             namespace: self.target.namespace_key(),
             subresource: self.target.subresource.as_deref(),
+            user: &self.caller.user,
             manager: &self.manager,
             dry_run: self.dry_run,
             validation: self.validation,
@@ -111,6 +115,7 @@ async fn route(cluster: Arc<Cluster>, request: Request) -> Result<Response, Reje
         return proxy::log(&cluster, &target, &options).await;
     }
     let (parts, body) = request.into_parts();
+    let Some(caller) = parts.extensions.get::<Arc<Caller>>().cloned() else { return Err(Rejection::unauthorized()) };
     let call = Call {
         form: Form::accepted(&parts.headers)?,
         manager: manager(&options, &parts.headers),
@@ -120,6 +125,7 @@ async fn route(cluster: Arc<Cluster>, request: Request) -> Result<Response, Reje
         target,
         options,
         headers: parts.headers,
+        caller,
     };
     let body = read_body(body).await?;
     verb(call, &parts.method, body)
@@ -155,40 +161,5 @@ fn verb(call: Call, method: &Method, body: Bytes) -> Result<Response, Rejection>
         ("DELETE", None, true) => delete::one(&call, &body),
         ("DELETE", None, false) => delete::collection(&call, &body),
         _ => Err(Rejection::method_not_allowed()),
-    }
-}
-
-/// What every cluster has from the start.
-pub(crate) fn bootstrap(cluster: &Cluster) {
-    let mut objects: Vec<(&str, Value)> = ["default", "kube-system", "kube-public", "kube-node-lease"]
-        .iter()
-        .map(|name| ("namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})))
-        .collect();
-    objects.push((
-        "clusterroles",
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "cluster-admin"},
-            "rules": [
-                {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
-                {"nonResourceURLs": ["*"], "verbs": ["*"]},
-            ],
-        }),
-    ));
-    for (plural, object) in objects {
-        let group = if plural == "namespaces" { "" } else { "rbac.authorization.k8s.io" };
-        let Some(resource) = cluster.registry.find(group, "v1", plural) else { continue };
-        let mut writer = Writer {
-            cluster,
-            resource: &resource,
-            namespace: "",
-            subresource: None,
-            manager: "kube-apiserver",
-            dry_run: false,
-            validation: FieldValidation::Ignore,
-            warnings: Vec::new(),
-        };
-        if let Err(rejection) = writer.create(object) {
-            tracing::error!(%rejection, plural, "cannot create what every cluster has");
-        }
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn patch(call: &Call, body: &[u8]) -> Result<Response, Rejection> {
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
             return Err(Rejection::unprocessable(text));
         }
+        if call.current().is_none() {
+            call.caller.check_creation(&call.cluster)?;
+        }
         let (object, created) = writer.apply(name, config, force)?;
         let code = if created { StatusCode::CREATED } else { StatusCode::OK };
         return Ok(call.answer(code, &object, &writer.warnings));

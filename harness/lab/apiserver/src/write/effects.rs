@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{DeleteOptions, Writer, meta};
 use crate::crd;
+use crate::identity::ADMIN;
 use crate::json::{deleting, name, namespace};
 use crate::request::FieldValidation;
 use crate::resources::Resource;
@@ -87,6 +88,7 @@ fn internal<'a>(cluster: &'a Cluster, resource: &'a Resource, namespace: &'a str
         resource,
         namespace,
         subresource: None,
+        user: &ADMIN,
         manager: "kube-apiserver",
         dry_run: false,
         validation: FieldValidation::Ignore,

@@ -13,6 +13,7 @@ use std::sync::MutexGuard;
 use serde_json::Value;
 
 use crate::crd;
+use crate::identity::User;
 use crate::request::FieldValidation;
 use crate::resources::{Resource, typed};
 use crate::server::Cluster;
@@ -30,6 +31,8 @@ pub(crate) struct Writer<'a> {
     /// Namespace of the object, `""` for cluster-scoped kinds.
     pub(crate) namespace: &'a str,
     pub(crate) subresource: Option<&'a str>,
+    /// Who writes.
+    pub(crate) user: &'a User,
     /// Who the write is recorded for.
     pub(crate) manager: &'a str,
     pub(crate) dry_run: bool,
@@ -116,6 +119,7 @@ impl Writer<'_> {
                 resource: self.resource,
                 subresource: self.subresource.unwrap_or_default(),
                 namespace: self.namespace,
+                user: self.user,
                 object,
                 old,
                 dry_run: self.dry_run,

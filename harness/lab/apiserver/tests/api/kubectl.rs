@@ -196,3 +196,27 @@ async fn waiting_for_conditions_and_deletion() {
     kubectl.ok("delete pod p --timeout=20s").await;
     kubectl.ok("wait --for=delete pod/p --timeout=20s").await;
 }
+
+#[tokio::test]
+async fn rights_are_made_asked_for_and_enforced() {
+    let kubectl = Kubectl::start().await;
+    kubectl.ok("create serviceaccount runner").await;
+    kubectl.ok("create role reader --verb=list --resource=pods").await;
+    kubectl.ok("create rolebinding reader --role=reader --serviceaccount=default:runner").await;
+    let somebody = "--as=system:serviceaccount:default:runner";
+    assert_eq!(kubectl.ok(&format!("auth can-i list pods {somebody}")).await, "yes\n");
+    // Whoever may not is told so by the exit code.
+    assert!(kubectl.run(&format!("auth can-i delete pods {somebody}"), "").await.is_err());
+    let rules = kubectl.ok(&format!("auth can-i --list {somebody}")).await;
+    assert!(rules.lines().any(|line| line.starts_with("pods ") && line.ends_with("[list]")), "{rules}");
+
+    let token = kubectl.ok("create token runner").await;
+    let by_token = |line: &str| format!("--token={} {line}", token.trim());
+    kubectl.ok(&by_token("get pods")).await;
+    let told = kubectl.run(&by_token("get pods -A"), "").await.unwrap_err();
+    assert_eq!(
+        told,
+        "Error from server (Forbidden): pods is forbidden: User \"system:serviceaccount:default:runner\" cannot list resource \
+         \"pods\" in API group \"\" at the cluster scope\n"
+    );
+}

@@ -12,6 +12,7 @@ mod kubectl;
 mod load;
 mod machines;
 mod policy;
+mod rights;
 mod services;
 mod strategic;
 mod tables;
