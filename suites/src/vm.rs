@@ -23,6 +23,7 @@ pub(crate) fn suite(fixtures: &Fixtures) -> Result<Suite, FixtureError> {
         reachability(fixtures)?,
         guest_configuration(fixtures)?,
         migration::migration(fixtures)?,
+        migration::throughput(fixtures)?,
         migration::failed(fixtures)?,
         migration::policy(fixtures)?,
         migration::restart(fixtures)?,

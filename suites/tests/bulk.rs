@@ -23,8 +23,8 @@ fn cells(filter: &str) -> Vec<String> {
 #[test]
 fn a_bulk_transfer_has_cells_of_its_own_beside_the_flow_of_the_same_pods() {
     let pair = "red.near::red.db@primary::other-node::tcp-7007::v4::";
-    let all: Vec<String> = cells("vm::migration::there::*").into_iter().filter(|id| id.contains(pair)).collect();
-    let of = |rule: &str, what: &str| format!("vm::migration::there::{rule}::{pair}{what}");
+    let all: Vec<String> = cells("vm::throughput::there::*").into_iter().filter(|id| id.contains(pair)).collect();
+    let of = |rule: &str, what: &str| format!("vm::throughput::there::{rule}::{pair}{what}");
     assert_eq!(
         all,
         [
@@ -37,7 +37,7 @@ fn a_bulk_transfer_has_cells_of_its_own_beside_the_flow_of_the_same_pods() {
         ]
     );
     assert_eq!(
-        cells("vm::migration::there::*::bulk::outage"),
+        cells("vm::throughput::there::*::bulk::outage"),
         all[3..=5].iter().step_by(2).cloned().collect::<Vec<_>>()
     );
 }

@@ -1,6 +1,6 @@
 //! Every scenario on the lab, each a test; and proof that the scenarios can fail.
 //!
-//! [`session`] has the scenarios. The faults break a running lab by
+//! [`scenarios`] has the scenarios. The faults break a running lab by
 //! hand, as a person with `ovn-nbctl` and `ovs-ofctl` would, and compare the cells that fail with those that must.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test from end to end
@@ -9,8 +9,8 @@
 mod migrations;
 #[path = "lab/rights.rs"]
 mod rights;
-#[path = "lab/session.rs"]
-mod session;
+#[path = "lab/scenarios.rs"]
+mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
@@ -31,7 +31,7 @@ type Verdicts = BTreeMap<String, String>;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let target = session::Target::asked();
+    let target = scenarios::Target::asked();
     let lacks = target.lacks();
     if let Some(lacks) = &lacks {
         eprintln!("tests that need the lab are ignored: {lacks}");
@@ -40,11 +40,11 @@ fn main() {
         let ignored = lacks.is_some() || trial.has_ignored_flag();
         trial.with_ignored_flag(ignored)
     };
-    let mut trials = session::trials(&arguments, &target);
+    let mut trials = scenarios::trials(&arguments, &target);
     let two_at_once = Trial::test("runs::two-at-once", two_at_once);
     let of_the_lab = faults().into_iter().chain(migrations::trials()).chain(rights::trials()).chain([two_at_once]);
     // They break a lab of their own, whatever the scenarios run on.
-    trials.extend(of_the_lab.map(|trial| trial.with_ignored_flag(target != session::Target::Lab)));
+    trials.extend(of_the_lab.map(|trial| trial.with_ignored_flag(target != scenarios::Target::Lab)));
     let trials = trials.into_iter().map(ignored).collect();
     // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
@@ -74,7 +74,7 @@ fn program(arguments: &[&str]) -> Output {
 fn program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
     command.args(arguments).env("NO_COLOR", "1").env_remove("UDN_TARGET");
-    if session::Target::asked() == session::Target::Lab {
+    if scenarios::Target::asked() == scenarios::Target::Lab {
         command.env_remove("KUBECONFIG");
     }
     command.envs(environment.iter().copied()).output().unwrap()
@@ -85,7 +85,7 @@ fn program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 const PATIENT: [&str; 2] = ["--outage-budget", "20s"];
 
 fn verdicts(options: &[&str], filters: &[&str]) -> Result<Verdicts, String> {
-    let patient: &[&str] = if session::Target::asked() == session::Target::Lab { &PATIENT } else { &[] };
+    let patient: &[&str] = if scenarios::Target::asked() == scenarios::Target::Lab { &PATIENT } else { &[] };
     report(&[patient, options].concat(), filters).map(|report| verdicts_of(&report))
 }
 

@@ -14,7 +14,7 @@ use crate::phases::{claim, condition, phase};
 
 /// Connections between the VM and everybody that there is: inside the network, across namespaces, and in from outside. (What a
 /// VM sends out of the cluster leaves in the name of its node: such a connection cannot outlive a move, and nobody says so.)
-/// Few, since the guest may be emulated: each is a hundred frames a second for it. One is a bulk transfer, which the guest receives.
+/// Few, since the guest may be emulated: each is a hundred frames a second for it.
 fn flows() -> Vec<Assertion> {
     let inside = [(from(("red", "db")), to(("red", "far"))), (from(("red", "near")), to(("red", "db")))];
     let outside = [(VantagePoint::External, by_service(("red", "db"), Exposure::NodePort(0)))];
@@ -29,7 +29,6 @@ fn flows() -> Vec<Assertion> {
         measured("vm/tcp-survives", &[Transport::Tcp], &v4, &others),
         measured("vm/tcp-survives", &[Transport::Udp], &v4, &inside),
         measured("vm/tcp-survives", &[Transport::Icmp], &both, &inside[1..]),
-        bulk("vm/tcp-survives", inside[1].clone()),
     ]
 }
 
@@ -65,6 +64,27 @@ pub(super) fn migration(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
         name: "migration".into(),
         title: "connections go on while a VM migrates, and it stays who it is".into(),
         world: world(fixtures)?,
+        exclusive: true,
+        phases,
+    })
+}
+
+/// There and back under a bulk transfer, with a flow of the same pods beside it. By itself: what an emulated guest receives of
+/// one makes the outages of its other flows longer.
+pub(super) fn throughput(fixtures: &Fixtures) -> Result<Scenario, FixtureError> {
+    let flows = || {
+        let pair = (from(("red", "near")), to(("red", "db")));
+        let frames = measured("vm/tcp-survives", &[Transport::Tcp], &[Family::V4], std::slice::from_ref(&pair));
+        vec![frames, bulk("vm/tcp-survives", pair)]
+    };
+    let phases = vec![
+        throughout(phase("there", vec![migrate(&db(), 1)], flows())),
+        throughout(phase("back", vec![migrate(&db(), 0)], flows())),
+    ];
+    Ok(Scenario {
+        name: "throughput".into(),
+        title: "a bulk transfer goes on while the VM that receives it migrates".into(),
+        world: small(fixtures)?,
         exclusive: true,
         phases,
     })

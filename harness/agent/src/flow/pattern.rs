@@ -1,8 +1,8 @@
 //! The bytes of a bulk transfer: they are those of their place, so that whoever gets them sees if any is missing, comes twice
 //! or is another's. TCP's own checksum is not always computed: between virtual machines it is often left out.
 
-/// After so many bytes they begin anew. A prime: whatever segments and buffers are lost or come twice are no multiple of it. Small:
-/// the agent has its bytes twice, and is to have a mebibyte at most.
+/// After so many bytes they begin anew. A prime: whatever segments and buffers are lost or come twice are no multiple of it.
+/// Small: the agent has these bytes twice, and is to have a mebibyte at most.
 const PERIOD: usize = 2_039;
 
 /// Multiplied by this (the golden ratio of 64 bits) neighbouring numbers differ in all bytes.

@@ -22,6 +22,8 @@ use crate::{Effect, Lab, agree, program, report, verdicts, verdicts_of};
 const TARGET: &str = "ovn-worker2";
 /// The flows during the migration.
 const THERE: &str = "vm::migration::there::";
+/// A bulk transfer during one.
+const BULK: &str = "vm::throughput::there::";
 /// New connections, the guest's inside and what was announced, after it.
 const SETTLED: &str = "vm::migration::there-settled::";
 
@@ -39,7 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn not_handed_over() -> Result<(), Failed> {
     let lab = Lab::up("hand");
     annotate(&lab, "udn-conformance.io/lab-network-faults=no-hand-over");
-    moved(&lab, &[], &[THERE, SETTLED], cut_off)
+    moved(&lab, &[], &[THERE, SETTLED], cut_off)?;
+    moved(&lab, &[], &[BULK], cut_off)
 }
 
 /// The guest's tap is on a bridge without a way to the network.

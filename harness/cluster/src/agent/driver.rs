@@ -145,8 +145,7 @@ pub(super) async fn drive(
         driver.dialogue.cut();
         driver.hello.send_replace(None);
         let since = *driver.lost.get_or_insert_with(Instant::now);
-        let met = driver.last.borrow().is_some();
-        if since.elapsed() >= if met { PATIENCE } else { PATIENCE.max(link.first_hello()) } {
+        if since.elapsed() >= driver.patience(&*link) {
             driver.fail_all(&error);
         }
         tokio::select! {
@@ -176,6 +175,16 @@ impl Driver {
         say
     }
 
+    /// Whether the agent ever said hello.
+    fn has_met(&self) -> bool {
+        self.last.borrow().is_some()
+    }
+
+    /// How long what was asked waits for a stream.
+    fn patience(&self, link: &dyn Link) -> Duration {
+        if self.has_met() { PATIENCE } else { PATIENCE.max(link.first_hello()) }
+    }
+
     /// Talks until the stream ends. `first_hello`: how long the agent may take for its very first.
     async fn talk(&mut self, streams: Streams, first_hello: Duration) -> End {
         let Streams { reader, mut writer, guard: _guard, complaint, console } = streams;
@@ -183,7 +192,7 @@ impl Driver {
         self.dialogue.lossy(console);
         let said =
             async { if console { greeted(&mut lines, &mut writer).await } else { lines.next::<Message>().await } };
-        let hello_timeout = if self.last.borrow().is_some() { HELLO_TIMEOUT } else { first_hello };
+        let hello_timeout = if self.has_met() { HELLO_TIMEOUT } else { first_hello };
         let first = match timeout(hello_timeout, said).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => return End::Lost(complaint.told("ended before the agent said hello").await),
@@ -271,6 +280,10 @@ impl Driver {
     }
 
     fn fail_all(&mut self, error: &AgentError) {
+        // What was asked while a hello was waited for has not been looked at yet.
+        while let Ok(command) = self.commands.try_recv() {
+            drop(self.ask(command));
+        }
         for (id, answer) in self.pending.drain() {
             self.dialogue.forget(id);
             let _ = answer.send(Err(error.clone()));

@@ -9,8 +9,8 @@ use super::super::Agent;
 use super::super::link::Complaint;
 use super::*;
 
-/// How long the machines of these tests may take to start.
-const BOOT: Duration = Duration::from_secs(50);
+/// How long the machines of these tests may take to start: longer than agents in pods may take to answer.
+const BOOT: Duration = Duration::from_secs(120);
 
 /// Hands out what the test prepared.
 struct Prepared(Mutex<mpsc::UnboundedReceiver<Result<DuplexStream, LinkError>>>);
@@ -95,7 +95,7 @@ fn stream(prepare: &mpsc::UnboundedSender<Result<DuplexStream, LinkError>>) -> P
     Played { lines: Lines::new(reader), writer }
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(240);
 
 fn call(agent: &Agent, op: Op) -> tokio::task::JoinHandle<Result<Body, AgentError>> {
     let agent = agent.clone();
@@ -163,6 +163,16 @@ async fn what_cannot_be_reached_is_said_in_time() {
         prepare.send(Err(LinkError::Failed("exec into a: container not found".into()))).unwrap();
     }
     assert_eq!(asked.await.unwrap(), Err(AgentError::Exec("exec into a: container not found".into())));
+    assert!(begun.elapsed() >= BOOT && begun.elapsed() < BOOT + PATIENCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_never_says_hello_is_waited_for_and_then_told_so() {
+    let (agent, prepare) = start();
+    let _silent = stream(&prepare);
+    let begun = Instant::now();
+    let silent = AgentError::StreamLost("the agent does not say hello".into());
+    assert_eq!(agent.ready().await, Err(silent), "not merely late");
     assert!(begun.elapsed() >= BOOT && begun.elapsed() < BOOT + PATIENCE, "{:?}", begun.elapsed());
 }
 

@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use udn_agent::protocol::{Body, Failure, Hello, Listen, Op};
 
+use self::link::HELLO_TIMEOUT;
+
 pub use dialogue::Id;
 pub use driver::{Command, Met};
 pub(crate) use driver::{clock, now_us};
@@ -80,7 +82,7 @@ impl Agent {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (teller, hello) = watch::channel(None);
         let (rememberer, last) = watch::channel(None);
-        let ready_within = READY_TIMEOUT.max(link.first_hello());
+        let ready_within = READY_TIMEOUT + link.first_hello().saturating_sub(HELLO_TIMEOUT);
         tokio::spawn(driver::drive(Box::new(link), session, receiver, (teller, rememberer)));
         Self { commands, hello, last, ready_within }
     }

@@ -1,5 +1,7 @@
 //! Set-up, the end of a run, and what is kept.
 
+use udn_model::feature::Feature;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -74,6 +76,17 @@ async fn worlds_are_shared_unless_exclusive_and_live_side_by_side() {
     assert_eq!(log.removed.len(), 14);
     assert_eq!(log.most_alive, Options::default().worlds_alive);
     assert!(ran.took < Duration::from_secs(30), "{:?}", ran.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_world_with_vms_takes_the_room_of_two() {
+    let mut plan = many_worlds();
+    for scenario in &mut plan.scenarios {
+        scenario.scenario.world.requires.push(Feature::VirtualMachines);
+    }
+    let ran = ran(healthy, plan).await;
+    assert_eq!(ran.summary.exit, ExitCode::Passed);
+    assert_eq!(ran.log.lock().unwrap().most_alive, Options::default().worlds_alive / 2);
 }
 
 #[rstest]

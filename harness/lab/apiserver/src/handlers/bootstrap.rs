@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::identity::ADMIN;
-use crate::request::FieldValidation;
 use crate::server::Cluster;
 use crate::write::Writer;
 
@@ -62,18 +60,7 @@ fn roles() -> [(&'static str, Value, &'static str); 3] {
 
 fn create(cluster: &Cluster, group: &str, plural: &str, object: Value) {
     let Some(resource) = cluster.registry.find(group, "v1", plural) else { return };
-    let mut writer = Writer {
-        cluster,
-        resource: &resource,
-        namespace: "",
-        subresource: None,
-        user: &ADMIN,
-        manager: "kube-apiserver",
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        warnings: Vec::new(),
-    };
-    if let Err(rejection) = writer.create(object) {
+    if let Err(rejection) = Writer::of_server(cluster, &resource, "").create(object) {
         tracing::error!(%rejection, plural, "cannot create what every cluster has");
     }
 }

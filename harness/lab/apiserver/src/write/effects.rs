@@ -4,10 +4,7 @@ use serde_json::Value;
 
 use super::{DeleteOptions, Writer, meta};
 use crate::crd;
-use crate::identity::ADMIN;
 use crate::json::{deleting, name, namespace};
-use crate::request::FieldValidation;
-use crate::resources::Resource;
 use crate::server::Cluster;
 use crate::store::Expect;
 
@@ -47,7 +44,7 @@ fn delete_all(cluster: &Cluster, definition: &Value) {
     let Some(resource) = resources.first() else { return };
     let (_, objects) = cluster.store.list(&resource.storage, None);
     for object in objects {
-        let mut writer = internal(cluster, resource, namespace(&object));
+        let mut writer = Writer::of_server(cluster, resource, namespace(&object));
         if let Err(rejection) = writer.delete(name(&object), &DeleteOptions::default()) {
             tracing::debug!(%rejection, "cannot delete an object of a definition that is being deleted");
         }
@@ -79,19 +76,5 @@ fn finish_definition(cluster: &Cluster, definition: &str) {
             }
             return;
         }
-    }
-}
-
-fn internal<'a>(cluster: &'a Cluster, resource: &'a Resource, namespace: &'a str) -> Writer<'a> {
-    Writer {
-        cluster,
-        resource,
-        namespace,
-        subresource: None,
-        user: &ADMIN,
-        manager: "kube-apiserver",
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        warnings: Vec::new(),
     }
 }

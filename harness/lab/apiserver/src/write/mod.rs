@@ -13,7 +13,7 @@ use std::sync::MutexGuard;
 use serde_json::Value;
 
 use crate::crd;
-use crate::identity::User;
+use crate::identity::{ADMIN, User};
 use crate::request::FieldValidation;
 use crate::resources::{Resource, typed};
 use crate::server::Cluster;
@@ -39,6 +39,23 @@ pub(crate) struct Writer<'a> {
     pub(crate) validation: FieldValidation,
     /// What the client is warned of.
     pub(crate) warnings: Vec<String>,
+}
+
+impl<'a> Writer<'a> {
+    /// What the API server itself writes.
+    pub(crate) fn of_server(cluster: &'a Cluster, resource: &'a Resource, namespace: &'a str) -> Self {
+        Self {
+            cluster,
+            resource,
+            namespace,
+            subresource: None,
+            user: &ADMIN,
+            manager: "kube-apiserver",
+            dry_run: false,
+            validation: FieldValidation::Ignore,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Writer<'_> {

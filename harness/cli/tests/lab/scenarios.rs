@@ -83,11 +83,15 @@ pub(crate) fn trials(arguments: &Arguments, target: &Target) -> Vec<Trial> {
             asked.push(scenario.clone());
         }
     }
-    let session: Arc<Session> =
-        Arc::new(Session { target: target.clone(), asked, attached: Attached::under_nextest(), ran: OnceLock::new() });
+    let scenarios: Arc<Scenarios> = Arc::new(Scenarios {
+        target: target.clone(),
+        asked,
+        attached: Attached::under_nextest(),
+        ran: OnceLock::new(),
+    });
     let trial = |(scenario, phase): (String, String)| {
-        let session = session.clone();
-        Trial::test(phase.clone(), move || session.holds(&scenario, &phase))
+        let scenarios = scenarios.clone();
+        Trial::test(phase.clone(), move || scenarios.holds(&scenario, &phase))
     };
     names.into_iter().map(trial).collect()
 }
@@ -98,7 +102,7 @@ fn selects(arguments: &Arguments, name: &str) -> bool {
     arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }
 
-struct Session {
+struct Scenarios {
     target: Target,
     /// Scenarios.
     asked: Vec<String>,
@@ -106,7 +110,7 @@ struct Session {
     ran: OnceLock<Result<Verdicts, String>>,
 }
 
-impl Session {
+impl Scenarios {
     fn holds(&self, scenario: &str, phase: &str) -> Result<(), Failed> {
         let verdicts = match &self.attached {
             Some(attached) => attached.verdicts(&self.target, scenario)?,
@@ -150,8 +154,8 @@ impl Attached {
         }
         let ran = match target {
             Target::Lab => {
-                let guest = Guest::come(self)?;
-                run(&["--lab", &guest.0.lab], &[scenario.to_owned()])
+                let visitor = Visitor::come(self)?;
+                run(&["--lab", &visitor.0.lab], &[scenario.to_owned()])
             }
             Target::Kube { .. } => run(&target.options(), &[scenario.to_owned()]),
         };
@@ -173,31 +177,31 @@ impl Attached {
 }
 
 /// Somebody who needs the lab.
-struct Guest<'a>(&'a Attached, File);
+struct Visitor<'a>(&'a Attached, File);
 
-impl<'a> Guest<'a> {
+impl<'a> Visitor<'a> {
     /// Brings the lab up, unless it is.
     fn come(attached: &'a Attached) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", attached.folder.display());
         let _door = attached.locked("door.lock").map_err(failed)?;
-        let guests = attached.file("guests.lock").map_err(failed)?;
-        guests.lock_shared().map_err(failed)?;
+        let visitors = attached.file("visitors.lock").map_err(failed)?;
+        visitors.lock_shared().map_err(failed)?;
         let output = program(&["lab", "up", "--name", &attached.lab]);
         if output.status.success() {
-            Ok(Self(attached, guests))
+            Ok(Self(attached, visitors))
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for Visitor<'_> {
     /// The last one out takes it down.
     fn drop(&mut self) {
-        let Self(attached, guests) = self;
+        let Self(attached, visitors) = self;
         let _door = attached.locked("door.lock").expect("a lock that was had before");
-        guests.unlock().expect("a lock that is held");
-        match guests.try_lock() {
+        visitors.unlock().expect("a lock that is held");
+        match visitors.try_lock() {
             Ok(()) => {
                 let output = program(&["lab", "down", "--name", &attached.lab]);
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
