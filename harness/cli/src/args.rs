@@ -374,6 +374,10 @@ pub(crate) struct LabUp {
     /// [default: default/kubernetes,kube-system/kube-dns]
     #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     pub udn_allowed_default_services: Option<Vec<String>>,
+    /// Join the API server of this kubeconfig's current context, instead of starting one: nodes, pods, network and virtual
+    /// machines are the lab's, objects are there. `lab down` removes what the lab put there. See docs/lab.md
+    #[arg(long, value_name = "KUBECONFIG")]
+    pub api_server: Option<PathBuf>,
 }
 
 /// `lab status`.

@@ -23,6 +23,19 @@ impl Failure {
         Self { exit: ExitCode::SetupFailed, error: error.into() }
     }
 
+    /// What a lab says of itself that a user can mend is usage; the rest is a set-up that failed.
+    pub(crate) fn lab(error: udn_lab::Error) -> Self {
+        use udn_lab::Error as Lab;
+        match error {
+            Lab::AlreadyUp { .. }
+            | Lab::NotUp { .. }
+            | Lab::Name { .. }
+            | Lab::NoSuchPlace { .. }
+            | Lab::Kubeconfig { .. } => Self::usage(error),
+            _ => Self::setup(error),
+        }
+    }
+
     /// Nothing to do.
     pub(crate) fn nothing(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: ExitCode::NothingSelected, error: error.into() }

@@ -228,7 +228,7 @@ pub(crate) async fn start(options: udn_lab::Options, events: Events) -> Result<L
     let telling = stage.clone();
     let started = tokio::task::spawn_blocking(move || Lab::start(&options, &|progress| tell(&telling, progress))).await;
     let lab = match started {
-        Ok(lab) => lab.map_err(Failure::setup),
+        Ok(lab) => lab.map_err(Failure::lab),
         Err(error) => Err(Failure::setup(anyhow::Error::new(error).context("starting the lab ended early"))),
     };
     end(stage, lab)

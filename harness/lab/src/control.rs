@@ -5,18 +5,32 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use udn_lab_sys::packages::Versions;
 use udn_lab_sys::sandbox::FOLDER;
 
 const SOCKET: &str = "control.sock";
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Longer than all that is waited for when a lab leaves.
+const LEAVING: Duration = Duration::from_secs(120);
 
 /// A question to the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// How it is.
     Status,
+    /// To take what it has put into an API server that was there before away from there, and to do nothing more.
+    Leave,
+}
+
+/// How leaving an API server went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// What stays, since somebody else needs it.
+    pub kept: Vec<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
 }
 
 /// How a lab is.
@@ -78,14 +92,26 @@ pub(crate) fn from_outside(init: u32, path: &Path) -> PathBuf {
     Path::new("/proc").join(init.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Asks the lab whose first process is `init` (a process id of the host).
+/// Asks the lab whose first process is `init` (a process id of the host) how it is.
 ///
 /// # Errors
 /// When it does not answer within five seconds.
-pub fn ask(init: u32, request: Request) -> io::Result<Status> {
+pub fn status(init: u32) -> io::Result<Status> {
+    ask(init, Request::Status, DEADLINE)
+}
+
+/// Lets the lab whose first process is `init` (a process id of the host) leave the API server that it has joined.
+///
+/// # Errors
+/// When it does not answer within two minutes.
+pub fn leave(init: u32) -> io::Result<Left> {
+    ask(init, Request::Leave, LEAVING)
+}
+
+fn ask<T: DeserializeOwned>(init: u32, request: Request, deadline: Duration) -> io::Result<T> {
     let mut stream = UnixStream::connect(from_outside(init, &inside()))?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(deadline))?;
+    stream.set_write_timeout(Some(deadline))?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -65,6 +65,32 @@ pub enum Error {
         /// What was seen last.
         last: String,
     },
+    /// A kubeconfig by which no API server can be joined.
+    #[error("cannot join the API server of {}: {reason}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What of it, with the remedy.
+        reason: String,
+    },
+    /// An API server that no lab can join.
+    #[error("cannot join the API server at {url}: {reason}")]
+    Join {
+        /// As the kubeconfig has it.
+        url: String,
+        /// Why, with the remedy.
+        reason: String,
+    },
+    /// An API server at which something of the lab stayed.
+    #[error(
+        "the lab has ended, but something of it is left at the API server at {url}: {reason}; remove what has the label udn-conformance.io/lab"
+    )]
+    Leave {
+        /// As the kubeconfig has it.
+        url: String,
+        /// What, and why.
+        reason: String,
+    },
     /// A certificate.
     #[error("cannot make the lab's certificates: {0}")]
     Certificate(String),

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use udn_lab_sys::packages::courier;
 use udn_lab_sys::sandbox;
 
+use crate::host::relay;
 use crate::inside;
 
-/// First argument of the lab's main process.
+/// First argument of the lab's main process; the second is how many listeners it is handed.
 pub(crate) const MAIN: &str = "__lab-main";
 
 /// Becomes a process of a lab when the arguments ask for one (their first word starts with `__`), else returns none. Call
@@ -17,11 +18,12 @@ pub(crate) const MAIN: &str = "__lab-main";
 #[must_use]
 pub fn internal(args: ArgsOs) -> Option<ExitCode> {
     let args: Vec<OsString> = args.collect();
-    if let Some(code) = sandbox::internal(&args).or_else(|| courier::internal(&args)) {
+    let beside = || courier::internal(&args).or_else(|| relay::internal(&args));
+    if let Some(code) = sandbox::internal(&args).or_else(beside) {
         return Some(code);
     }
     match args.get(1)?.to_str()? {
-        MAIN => Some(inside::main()),
+        MAIN => Some(inside::main(args.get(2)?.to_str()?.parse().ok()?)),
         udn_lab_node::CONTAINER_COMMAND => Some(udn_lab_node::container_main(args.into_iter().skip(2))),
         _ => None,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -60,10 +61,27 @@ impl Authority {
         Ok((vec![certificate.der().clone(), self.certificate.clone()], key))
     }
 
-    fn roots(&self) -> Result<Arc<RootCertStore>, Error> {
+    /// A server that answers to `names` and `addresses`, for holders of a certificate of this authority or of those in `pem`.
+    ///
+    /// # Errors
+    /// When `pem` is not readable, or the server's certificate cannot be made.
+    pub fn server_for_clients_of(
+        &self,
+        pem: &str,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<ServerConfig, Error> {
+        let mut roots = self.roots()?;
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(certificate.map_err(failed)?).map_err(failed)?;
+        }
+        self.server_for(roots, names, addresses)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).map_err(failed)?;
-        Ok(Arc::new(roots))
+        Ok(roots)
     }
 
     /// A server that answers to `names` and `addresses`, for anybody.
@@ -83,10 +101,14 @@ impl Authority {
     /// # Errors
     /// When the certificate cannot be made.
     pub fn private_server(&self, names: &[&str], addresses: &[IpAddr]) -> Result<ServerConfig, Error> {
+        self.server_for_clients_of("", names, addresses)
+    }
+
+    fn server_for(&self, clients: RootCertStore, names: &[&str], addresses: &[IpAddr]) -> Result<ServerConfig, Error> {
         let (chain, key) = self.server_identity(names, addresses)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(self.roots()?, provider.clone()).build().map_err(failed)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider.clone());
+        let verifier = verifier.build().map_err(failed)?;
         let builder =
             ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(failed)?;
         builder.with_client_cert_verifier(verifier).with_single_cert(chain, key).map_err(failed)
@@ -158,5 +180,15 @@ mod tests {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let nameless = builder.with_root_certificates(ours.roots().unwrap()).with_no_client_auth();
         handshake(kubelet(), nameless, "172.18.0.3").unwrap_err();
+        let open_to = |pem: &str| ours.server_for_clients_of(pem, &["ovn-worker"], &[address]).unwrap();
+        let theirs = |name: &str| {
+            // Whoever signed the client's certificate, it is our server that the client expects.
+            let (chain, key) = other.issue(name, &[], ExtendedKeyUsagePurpose::ClientAuth).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            builder.with_root_certificates(ours.roots().unwrap()).with_client_auth_cert(chain, key).unwrap()
+        };
+        handshake(open_to(other.pem()), theirs("api-server"), "172.18.0.3").unwrap();
+        handshake(open_to(""), theirs("api-server"), "172.18.0.3").unwrap_err();
     }
 }

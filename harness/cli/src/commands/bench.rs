@@ -130,12 +130,7 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
 
 /// A lab of its own, and how long a user would have waited for it.
 async fn lab(events: &Events) -> Result<(Lab, Duration), Failure> {
-    let options = udn_lab::Options {
-        cache: udn_lab::default_folder(),
-        name: None,
-        background: false,
-        udn_allowed_default_services: None,
-    };
+    let options = udn_lab::Options::default();
     let begun = Instant::now();
     let lab = target::start(options, events.clone()).await?;
     Ok((lab, begun.elapsed()))
@@ -143,7 +138,7 @@ async fn lab(events: &Events) -> Result<(Lab, Duration), Failure> {
 
 async fn stop(lab: Lab) -> Result<(), Failure> {
     let stopped = tokio::task::spawn_blocking(move || lab.stop()).await;
-    stopped.context("ending a lab ended early").map_err(Failure::setup)?.map_err(Failure::setup)
+    stopped.context("ending a lab ended early").map_err(Failure::setup)?.map(drop).map_err(Failure::setup)
 }
 
 async fn rate(lab: &Lab) -> Result<Rate, Failure> {

@@ -13,16 +13,6 @@ use crate::failure::{Failure, printed};
 use crate::reporting::Reporting;
 use crate::{interrupt, target};
 
-/// What the lab says of itself that a user can mend is usage; the rest is a set-up that failed.
-fn failure(error: Error) -> Failure {
-    match error {
-        Error::AlreadyUp { .. } | Error::NotUp { .. } | Error::Name { .. } | Error::NoSuchPlace { .. } => {
-            Failure::usage(error)
-        }
-        _ => Failure::setup(error),
-    }
-}
-
 /// Starts a lab.
 ///
 /// # Errors
@@ -44,6 +34,7 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
         name: Some(name.clone()),
         background: !args.foreground,
         udn_allowed_default_services: args.udn_allowed_default_services.clone(),
+        api_server: args.api_server.clone(),
     };
     let started = tokio::select! {
         started = target::start(options, reporting.events()) => Some(started),
@@ -55,11 +46,12 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
     print(&directions(&name, &lab.kubeconfig().display().to_string()))?;
     if args.foreground {
         cancel.cancelled().await;
-        tokio::task::spawn_blocking(move || lab.stop())
+        let kept = tokio::task::spawn_blocking(move || lab.stop())
             .await
             .context("ending the lab ended early")
             .map_err(Failure::setup)?
-            .map_err(failure)?;
+            .map_err(Failure::lab)?;
+        tell_kept(&kept);
     }
     Ok(ExitCode::Passed)
 }
@@ -69,8 +61,15 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
 /// # Errors
 /// None of that name is up, or it does not end.
 pub(crate) fn down(args: &args::LabName) -> Result<ExitCode, Failure> {
-    udn_lab::down(&udn_lab::default_folder(), &args.name).map_err(failure)?;
+    tell_kept(&udn_lab::down(&udn_lab::default_folder(), &args.name).map_err(Failure::lab)?);
     Ok(ExitCode::Passed)
+}
+
+/// What a lab that is gone had to leave at an API server.
+fn tell_kept(kept: &[String]) {
+    for one in kept {
+        eprintln!("stays at the API server: {one}");
+    }
 }
 
 /// Says how a lab is.
@@ -90,9 +89,9 @@ pub(crate) fn status(args: &args::LabStatus) -> Result<ExitCode, Failure> {
             }
             return Ok(ExitCode::Failed);
         }
-        Err(error) => return Err(failure(error)),
+        Err(error) => return Err(Failure::lab(error)),
     };
-    let status = running.status().map_err(failure)?;
+    let status = running.status().map_err(Failure::lab)?;
     match args.format {
         Format::Text => print(&described(&running, &status))?,
         Format::Json => {
@@ -109,7 +108,7 @@ pub(crate) fn status(args: &args::LabStatus) -> Result<ExitCode, Failure> {
 /// # Errors
 /// None of that name is up.
 pub(crate) fn kubeconfig(args: &args::LabName) -> Result<ExitCode, Failure> {
-    let running = udn_lab::find(&udn_lab::default_folder(), &args.name).map_err(failure)?;
+    let running = udn_lab::find(&udn_lab::default_folder(), &args.name).map_err(Failure::lab)?;
     print(&format!("{}\n", running.kubeconfig().display()))?;
     Ok(ExitCode::Passed)
 }
@@ -119,8 +118,8 @@ pub(crate) fn kubeconfig(args: &args::LabName) -> Result<ExitCode, Failure> {
 /// # Errors
 /// No such lab or place, or the program cannot be started.
 pub(crate) fn exec(args: &args::LabExec) -> Result<ExitCode, Failure> {
-    let mut command =
-        udn_lab::command(&udn_lab::default_folder(), &args.name.name, &args.node, &args.command).map_err(failure)?;
+    let mut command = udn_lab::command(&udn_lab::default_folder(), &args.name.name, &args.node, &args.command)
+        .map_err(Failure::lab)?;
     // Returns only where it fails.
     Err(Failure::setup(anyhow!(command.exec()).context("cannot enter the lab")))
 }

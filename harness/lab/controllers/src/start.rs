@@ -47,6 +47,11 @@ pub struct Options {
     pub root_ca: String,
     /// Where names for the cluster's DNS server are written; `None`: nowhere.
     pub dns_records: Option<PathBuf>,
+    /// Whether pods are given nodes; not where a scheduler does.
+    pub scheduler: bool,
+    /// Whether workloads become pods, services get endpoints, and what is deleted takes with it what it must; not where
+    /// kube-controller-manager does.
+    pub workloads: bool,
     /// Where services of type LoadBalancer get their addresses; `None` where somebody else gives them.
     pub load_balancer_pool: Option<LoadBalancerPool>,
     /// A node whose lease was not renewed for so long is not ready. Default: 40 s, as upstream until 1.31 (50 s since).
@@ -59,6 +64,8 @@ impl Default for Options {
             kubernetes_service: None,
             root_ca: String::new(),
             dns_records: None,
+            scheduler: true,
+            workloads: true,
             load_balancer_pool: None,
             node_grace: Duration::from_secs(40),
         }
@@ -142,6 +149,17 @@ struct Start {
     syncing: Vec<futures::future::BoxFuture<'static, ()>>,
 }
 
+/// What several controllers look at.
+#[derive(Clone)]
+struct Common {
+    events: Recorder,
+    pods: Objects<Pod>,
+    nodes: Objects<Node>,
+    namespaces: Objects<Namespace>,
+    services: Objects<Service>,
+    slices: Objects<EndpointSlice>,
+}
+
 impl Start {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let id = self.tasks.spawn(task).id();
@@ -167,28 +185,55 @@ impl Start {
         let client = self.client.clone();
         let (events, writing) = Recorder::new(client.clone(), "controllers");
         self.spawn("events", writing);
+        let common = Common {
+            events,
+            pods: self.everywhere(),
+            nodes: self.everywhere(),
+            namespaces: self.everywhere(),
+            services: self.everywhere(),
+            slices: self.everywhere(),
+        };
+        if let Some(file) = options.dns_records {
+            let maps: Objects<ConfigMap> = self.watch(Api::namespaced(client.clone(), dns::NAMESPACE));
+            let (services, slices, namespaces) =
+                (common.services.clone(), common.slices.clone(), common.namespaces.clone());
+            self.spawn("dns", Dns { services, slices, namespaces, maps, file }.run());
+        }
+        if let Some(pool) = options.load_balancer_pool {
+            let balancers = LoadBalancers {
+                services: common.services.clone(),
+                pool,
+                events: common.events.named(loadbalancer::COMPONENT),
+                refused: Arc::default(),
+            };
+            self.spawn("load balancers", balancers.run());
+        }
+        if let Some(service) = options.kubernetes_service {
+            self.spawn(ONCE, kubernetes::run(client.clone(), service));
+        }
+        if options.scheduler {
+            let Common { pods, nodes, namespaces, events, .. } = common.clone();
+            self.spawn("scheduler", Scheduler::new(client, pods, nodes, namespaces, events).run());
+        }
+        if options.workloads {
+            self.workloads(common, options.root_ca, options.node_grace);
+        }
+    }
 
-        let pods: Objects<Pod> = self.everywhere();
-        let nodes: Objects<Node> = self.everywhere();
-        let namespaces: Objects<Namespace> = self.everywhere();
+    /// What kube-controller-manager does.
+    fn workloads(&mut self, common: Common, root_ca: String, node_grace: Duration) {
+        let client = self.client.clone();
+        let Common { events, pods, nodes, namespaces, services, slices } = common;
         let sets: Objects<ReplicaSet> = self.everywhere();
         let deployments: Objects<Deployment> = self.everywhere();
         let stateful: Objects<StatefulSet> = self.everywhere();
         let daemons: Objects<DaemonSet> = self.everywhere();
         let jobs: Objects<Job> = self.everywhere();
         let revisions: Objects<ControllerRevision> = self.everywhere();
-        let services: Objects<Service> = self.everywhere();
-        let slices: Objects<EndpointSlice> = self.everywhere();
         let legacy: Objects<Endpoints> = self.everywhere();
         let accounts: Objects<PartialObjectMeta<ServiceAccount>> = self.everywhere();
         let maps: Objects<PartialObjectMeta<ConfigMap>> = self.everywhere();
         let leases: Objects<Lease> = self.watch(Api::namespaced(client.clone(), LEASES));
-
-        if let Some(file) = options.dns_records {
-            let maps: Objects<ConfigMap> = self.watch(Api::namespaced(client.clone(), dns::NAMESPACE));
-            let (services, slices, namespaces) = (services.clone(), slices.clone(), namespaces.clone());
-            self.spawn("dns", Dns { services, slices, namespaces, maps, file }.run());
-        }
 
         let inventory = Inventory::new();
         inventory.report(&pods.cache);
@@ -220,13 +265,9 @@ impl Start {
                 namespaces: namespaces.clone(),
                 accounts: accounts.cache,
                 maps: maps.cache,
-                root_ca: options.root_ca,
+                root_ca,
             }
             .run(),
-        );
-        self.spawn(
-            "scheduler",
-            Scheduler::new(client.clone(), pods.clone(), nodes.clone(), namespaces, events.clone()).run(),
         );
         self.spawn(
             "nodes",
@@ -235,7 +276,7 @@ impl Start {
                 leases,
                 pods: pods.clone(),
                 events: events.named("node-controller"),
-                grace: options.node_grace,
+                grace: node_grace,
                 heard: Arc::new(Mutex::new(HashMap::new())),
             }
             .run(),
@@ -271,21 +312,6 @@ impl Start {
             .run(),
         );
         self.spawn("jobs", Jobs { jobs, pods: pods.clone(), events: events.named("job-controller") }.run());
-        if let Some(pool) = options.load_balancer_pool {
-            self.spawn(
-                "load balancers",
-                LoadBalancers {
-                    services: services.clone(),
-                    pool,
-                    events: events.named(loadbalancer::COMPONENT),
-                    refused: Arc::default(),
-                }
-                .run(),
-            );
-        }
         self.spawn("endpoints", EndpointsController { services, pods, slices, legacy }.run());
-        if let Some(service) = options.kubernetes_service {
-            self.spawn(ONCE, kubernetes::run(client, service));
-        }
     }
 }

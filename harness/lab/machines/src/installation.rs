@@ -5,6 +5,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use udn_api::kubevirt::{KubeVirt, KubeVirtSpec, names};
+use udn_lab_sys::site::LAB_LABEL;
 
 use crate::error::Error;
 
@@ -18,6 +19,7 @@ pub(crate) async fn create(client: &Client) -> Result<(), Error> {
     };
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAME.into());
+    namespace.metadata.labels = Some([(LAB_LABEL.into(), String::new())].into());
     let namespaces = Api::<Namespace>::all(client.clone());
     existing(namespaces.create(&PostParams::default(), &namespace).await.map(drop), "create namespace kubevirt")?;
     let installations = Api::<KubeVirt>::namespaced(client.clone(), NAME);

@@ -1,7 +1,7 @@
 //! The whole network: controllers and the node side of every node.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,17 +33,26 @@ const DECISION: Duration = Duration::from_secs(5);
 /// … where it is already known what the pod waits for.
 const KNOWN_WAIT: Duration = Duration::from_millis(500);
 
+/// The API server's service.
+pub(crate) const API_SERVER: &str = "default/kubernetes";
+
 /// What can be chosen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
     /// Services of the default network (`<namespace>/<name>`) that pods of all networks may use by their ClusterIPs, as
     /// OVN-Kubernetes' `--udn-allowed-default-services`.
     pub allowed_default_services: Vec<String>,
+    /// Where the service `default/kubernetes` leads, whatever its endpoints: for an API server that tells an address which the
+    /// lab has no way to. Empty: to its endpoints.
+    pub api_server: Vec<SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { allowed_default_services: vec!["default/kubernetes".into(), "kube-system/kube-dns".into()] }
+        Self {
+            allowed_default_services: vec![API_SERVER.into(), "kube-system/kube-dns".into()],
+            api_server: Vec::new(),
+        }
     }
 }
 

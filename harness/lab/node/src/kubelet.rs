@@ -14,6 +14,7 @@ use crate::container::spawn::Spawner;
 use crate::error::Error;
 use crate::events::Events;
 use crate::images::Images;
+use crate::node::Registered;
 use crate::node_pods::NodePods;
 use crate::pod::Pods;
 use crate::{node, pod, server};
@@ -30,6 +31,16 @@ pub struct Kubelet {
     tls: Arc<ServerConfig>,
     pods: Pods,
     routes: Router,
+    also: Option<(TcpListener, Reached)>,
+}
+
+/// Where an API server finds a node agent that cannot get to the node's own addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The node's address of type `Hostname`, which API servers prefer.
+    pub host: String,
+    /// The port of exec and logs there.
+    pub port: u16,
 }
 
 /// What the tasks of a node agent share.
@@ -56,7 +67,7 @@ impl Kubelet {
         network: Arc<dyn PodNetwork>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        Self { client, node, site, network, tls, pods: Pods::default(), routes: Router::new() }
+        Self { client, node, site, network, tls, pods: Pods::default(), routes: Router::new(), also: None }
     }
 
     /// The node's pods, for what else runs on the node.
@@ -71,6 +82,12 @@ impl Kubelet {
         Self { routes, ..self }
     }
 
+    /// Serves on another listener too, and tells API servers to come there.
+    #[must_use]
+    pub fn also_at(self, listener: TcpListener, reached: Reached) -> Self {
+        Self { also: Some((listener, reached)), ..self }
+    }
+
     /// Registers the node and runs its pods until something fails for good; does not return otherwise.
     ///
     /// `listener` is for exec and logs; the API server finds it at the node's address, port [`KUBELET_PORT`].
@@ -81,7 +98,7 @@ impl Kubelet {
     /// # Errors
     /// [`Error`]: the scratch directory cannot be used, the API server refuses the node, or the listener fails.
     pub async fn run(self, listener: TcpListener) -> Result<(), Error> {
-        let Self { client, node, site, network, tls, pods, routes } = self;
+        let Self { client, node, site, network, tls, pods, routes, also } = self;
         let name = node.name.clone();
         let directory = site.scratch.join(&name);
         let prepare =
@@ -106,14 +123,17 @@ impl Kubelet {
             directory,
             pods,
         });
-        let serve = server::serve(Arc::clone(&host), listener, tls, routes);
-        node::register(&client, &node)
+        let (also, reached) = also.unzip();
+        let listeners: Vec<TcpListener> = [Some(listener), also].into_iter().flatten().collect();
+        let serve = server::serve(Arc::clone(&host), listeners, tls, routes);
+        let registered = Registered { node: node.clone(), reached };
+        node::register(&client, &registered)
             .await
             .map_err(|source| Error::Register { node: name.clone(), source: Box::new(source) })?;
         let ended = |task| Error::Ended { node: name.clone(), task, reason: "its stream ended".into() };
         tokio::select! {
             () = write_events => Err(ended("event")),
-            () = node::keep_alive(client, node.clone()) => Err(ended("lease")),
+            () = node::keep_alive(client, registered) => Err(ended("lease")),
             () = pod::run(Arc::clone(&host)) => Err(ended("pod")),
             result = serve => {
                 result.map_err(|source| Error::Serve { node: name.clone(), source })?;

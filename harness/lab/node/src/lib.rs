@@ -34,5 +34,5 @@ mod volumes;
 pub use container::init::container_main;
 pub use container::spawn::CONTAINER_COMMAND;
 pub use error::Error;
-pub use kubelet::{KUBELET_PORT, Kubelet};
+pub use kubelet::{KUBELET_PORT, Kubelet, Reached};
 pub use node_pods::NodePods;

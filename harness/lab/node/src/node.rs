@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use udn_lab_sys::site::NodeSite;
+use udn_lab_sys::site::{LAB_LABEL, NodeSite};
 
-use crate::kubelet::KUBELET_PORT;
+use crate::kubelet::{KUBELET_PORT, Reached};
 
 /// How often a lease is renewed: a real kubelet's default.
 const RENEW: Duration = Duration::from_secs(10);
@@ -22,8 +22,15 @@ const HEARTBEAT: Duration = Duration::from_secs(300);
 /// What the node says it is; the Kubernetes version is that of the API types in use.
 const KUBELET_VERSION: &str = "v1.33.0";
 
+/// A node and how its agent is found.
+pub(crate) struct Registered {
+    pub(crate) node: NodeSite,
+    /// Where its agent is reached, if not at the node's addresses.
+    pub(crate) reached: Option<Reached>,
+}
+
 /// Creates the Node, or brings one that exists up to date.
-pub(crate) async fn register(client: &Client, node: &NodeSite) -> kube::Result<()> {
+pub(crate) async fn register(client: &Client, node: &Registered) -> kube::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let wanted: Node = serde_json::from_value(object(node)).map_err(kube::Error::SerdeError)?;
     match nodes.create(&PostParams::default(), &wanted).await {
@@ -32,7 +39,7 @@ pub(crate) async fn register(client: &Client, node: &NodeSite) -> kube::Result<(
             if let Some(patch) = patch.as_object_mut() {
                 patch.remove("status");
             }
-            nodes.patch(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            nodes.patch(&node.node.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         result => {
             result?;
@@ -42,19 +49,19 @@ pub(crate) async fn register(client: &Client, node: &NodeSite) -> kube::Result<(
 }
 
 /// Keeps the lease and the heartbeat fresh, for ever.
-pub(crate) async fn keep_alive(client: Client, node: NodeSite) {
+pub(crate) async fn keep_alive(client: Client, node: Registered) {
     let mut lease = tokio::time::interval(RENEW);
     lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last_heartbeat = tokio::time::Instant::now();
     loop {
         lease.tick().await;
-        if let Err(error) = renew(&client, &node).await {
-            tracing::warn!(node = node.name, %error, "cannot renew the node's lease; trying again");
+        if let Err(error) = renew(&client, &node.node).await {
+            tracing::warn!(node = node.node.name, %error, "cannot renew the node's lease; trying again");
         }
         if last_heartbeat.elapsed() >= HEARTBEAT {
             last_heartbeat = tokio::time::Instant::now();
             if let Err(error) = heartbeat(&client, &node).await {
-                tracing::warn!(node = node.name, %error, "cannot write the node's status; trying again");
+                tracing::warn!(node = node.node.name, %error, "cannot write the node's status; trying again");
             }
         }
     }
@@ -80,9 +87,9 @@ async fn renew(client: &Client, node: &NodeSite) -> kube::Result<()> {
     }
 }
 
-async fn heartbeat(client: &Client, node: &NodeSite) -> kube::Result<()> {
+async fn heartbeat(client: &Client, node: &Registered) -> kube::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let before = nodes.get_status(&node.name).await?;
+    let before = nodes.get_status(&node.node.name).await?;
     let mut status = status(node);
     // A condition keeps the time of its last change; other writers keep their conditions.
     let old = before.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -98,12 +105,14 @@ async fn heartbeat(client: &Client, node: &NodeSite) -> kube::Result<()> {
     }
     status["conditions"] = Value::Array(conditions);
     let patch = json!({ "status": status });
-    nodes.patch_status(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    nodes.patch_status(&node.node.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
-fn object(node: &NodeSite) -> Value {
+fn object(registered: &Registered) -> Value {
+    let node = &registered.node;
     let architecture = architecture();
     let mut labels: BTreeMap<&str, &str> = [
+        (LAB_LABEL, ""),
         ("beta.kubernetes.io/arch", architecture),
         ("beta.kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", architecture),
@@ -124,11 +133,13 @@ fn object(node: &NodeSite) -> Value {
         "kind": "Node",
         "metadata": { "name": node.name, "labels": labels },
         "spec": { "podCIDR": ipv4, "podCIDRs": [ipv4, ipv6], "providerID": format!("lab://{}", node.name), "taints": taints },
-        "status": status(node),
+        "status": status(registered),
     })
 }
 
-fn status(node: &NodeSite) -> Value {
+fn status(registered: &Registered) -> Value {
+    let Registered { node, reached } = registered;
+    let (host, port) = reached.as_ref().map_or((&node.name, KUBELET_PORT), |reached| (&reached.host, reached.port));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
     let memory = format!("{}Ki", memory_kibibytes());
     let resources = json!({ "cpu": processors, "memory": memory, "pods": "110", "ephemeral-storage": "1Gi" });
@@ -137,12 +148,12 @@ fn status(node: &NodeSite) -> Value {
         "addresses": [
             { "type": "InternalIP", "address": node.ipv4.to_string() },
             { "type": "InternalIP", "address": node.ipv6.to_string() },
-            { "type": "Hostname", "address": node.name },
+            { "type": "Hostname", "address": host },
         ],
         "allocatable": resources,
         "capacity": resources,
         "conditions": conditions(Timestamp::now()),
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": KUBELET_PORT } },
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
         "nodeInfo": {
             "architecture": architecture(),
             "bootID": read("/proc/sys/kernel/random/boot_id"),

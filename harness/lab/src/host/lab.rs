@@ -6,17 +6,20 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use udn_lab_sys::error::Error as Ground;
+use udn_lab_sys::ground::NODES;
 use udn_lab_sys::packages::{self, Packages, Versions, courier};
 use udn_lab_sys::sandbox::{Event, Sandbox, Spec, TREE, preflight};
 
+use super::relay;
 use super::running::{self, Running};
 use super::state::{Folder, Record, start_time};
 use crate::control::Status;
 use crate::error::Error;
-use crate::inside::Start;
+use crate::existing::ApiServer;
+use crate::inside::{ApiSide, Start};
 use crate::internal::MAIN;
 
 /// How to start a lab.
@@ -31,11 +34,19 @@ pub struct Options {
     /// Services of the default network (`<namespace>/<name>`) that pods of all networks may use by their ClusterIPs;
     /// OVN-Kubernetes' default if `None`: the API server's and kube-dns'.
     pub udn_allowed_default_services: Option<Vec<String>>,
+    /// Kubeconfig of an API server that the lab joins, by its current context; `None`: the lab has one of its own.
+    pub api_server: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: packages::default_folder(), name: None, background: false, udn_allowed_default_services: None }
+        Self {
+            cache: packages::default_folder(),
+            name: None,
+            background: false,
+            udn_allowed_default_services: None,
+            api_server: None,
+        }
     }
 }
 
@@ -63,8 +74,8 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Lab {
     sandbox: Option<Sandbox>,
-    /// Ends by itself after the sandbox.
-    courier: Child,
+    /// They end by themselves after the sandbox.
+    attendants: Vec<Child>,
     running: Running,
     folder: Folder,
     versions: Versions,
@@ -86,10 +97,15 @@ impl Lab {
         if let Some(record) = folder.running() {
             return Err(Error::AlreadyUp { name, pid: record.keeper });
         }
+        let existing = options.api_server.as_deref().map(ApiServer::read).transpose()?;
+        if let Some(server) = &existing {
+            relay::connect(&server.host, server.port)
+                .map_err(|error| Error::Join { url: server.url.clone(), reason: error.to_string() })?;
+        }
         let packages = packages::ensure(&options.cache, &|event| progress(Progress::Packages(event)))?;
         folder.remove()?;
         folder.create()?;
-        let lab = Self::boot(name, &folder, packages, options, progress);
+        let lab = Self::boot(name, &folder, packages, existing, options, progress);
         match lab {
             Ok(lab) if options.background => lab.detach(),
             Ok(lab) => Ok(lab),
@@ -105,31 +121,45 @@ impl Lab {
         name: String,
         folder: &Folder,
         packages: Packages,
+        existing: Option<ApiServer>,
         options: &Options,
         progress: &dyn Fn(Progress),
     ) -> Result<Self, Error> {
         let log = folder.log();
         let log = File::create(&log).map_err(Ground::file("create", &log))?;
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::inside("listen on the host's loopback"))?;
-        let port = listener.local_addr().map_err(Error::inside("listen on the host's loopback"))?.port();
+        // The lab's own API server is reached here; one that was there before reaches the node agents here.
+        let listeners =
+            (0..existing.as_ref().map_or(1, |_| NODES.len())).map(|_| listen()).collect::<Result<Vec<_>, _>>();
+        let (listeners, ports): (Vec<TcpListener>, Vec<u16>) =
+            listeners.map_err(Error::inside("listen on the host's loopback"))?.into_iter().unzip();
         let from_host = packages.tools.root == Path::new("/");
         let versions = packages.versions;
-        let spec = Spec { tree: packages.image_root, main: vec![MAIN.into()] };
+        let spec = Spec { tree: packages.image_root, main: vec![MAIN.into(), listeners.len().to_string().into()] };
         let mut sandbox = Sandbox::spawn(&spec, Some(&log))?;
         let courier_socket = folder.courier();
-        let courier = courier::start(sandbox.keeper(), &courier_socket, &options.cache, Some(&log))?;
+        let mut attendants = vec![courier::start(sandbox.keeper(), &courier_socket, &options.cache, Some(&log))?];
+        let joined = existing.as_ref().map(|server| server.url.clone());
+        let api = match existing {
+            None => ApiSide::Own { port: ports.first().copied().unwrap_or_default() },
+            Some(server) => {
+                let socket = folder.relay();
+                attendants.push(relay::start(sandbox.keeper(), &socket, &server, &log)?);
+                ApiSide::Joined { server, relay: socket, ports }
+            }
+        };
         let tools = if from_host { "/" } else { TREE }.into();
         let start = Start {
             name: name.clone(),
             tools,
             versions: versions.clone(),
-            port,
+            api,
             courier: courier_socket,
             udn_allowed_default_services: options.udn_allowed_default_services.clone(),
         };
-        let told = sandbox.channel().send_fd(listener.as_fd()).and_then(|()| sandbox.channel().send(&start));
-        drop(listener);
+        let channel = sandbox.channel();
+        let told = listeners.iter().try_for_each(|listener| channel.send_fd(listener.as_fd()));
+        let told = told.and_then(|()| channel.send(&start));
+        drop(listeners);
         // A sandbox that is gone already has said why.
         let facts = loop {
             match sandbox.event()? {
@@ -147,10 +177,11 @@ impl Lab {
         // JSON is YAML: kubectl and kube read it as it is.
         folder.write("kubeconfig", &kubeconfig)?;
         let keeper = sandbox.keeper();
-        let record = Record { keeper, started: start_time(keeper).unwrap_or_default(), versions: versions.clone() };
+        let started = start_time(keeper).unwrap_or_default();
+        let record = Record { keeper, started, versions: versions.clone(), joined };
         folder.write_record(&record)?;
         let running = Running::new(name, folder.clone(), &record);
-        Ok(Self { sandbox: Some(sandbox), courier, running, folder: folder.clone(), versions })
+        Ok(Self { sandbox: Some(sandbox), attendants, running, folder: folder.clone(), versions })
     }
 
     fn detach(mut self) -> Result<Self, Error> {
@@ -198,18 +229,29 @@ impl Lab {
         &self.running
     }
 
-    /// Ends the lab, background or not; returns when nothing of it is left.
+    /// Ends the lab, background or not; returns when nothing of it is left, and what had to stay at an API server that it had
+    /// joined.
     ///
     /// # Errors
-    /// When its folder cannot be removed.
-    pub fn stop(mut self) -> Result<(), Error> {
+    /// When its folder cannot be removed, or the API server not be left.
+    pub fn stop(mut self) -> Result<Vec<String>, Error> {
         match self.sandbox.take() {
             Some(sandbox) => {
-                drop(sandbox);
-                let _ = self.courier.wait();
-                self.folder.remove()
+                let left = self.running.leave();
+                self.end(sandbox);
+                self.folder.remove()?;
+                left
             }
-            None => self.running.stop(Instant::now() + running::STOP_DEADLINE),
+            None => self.running.stop(running::STOP_DEADLINE),
+        }
+    }
+}
+
+impl Lab {
+    fn end(&mut self, sandbox: Sandbox) {
+        drop(sandbox);
+        for attendant in &mut self.attendants {
+            let _ = attendant.wait();
         }
     }
 }
@@ -217,11 +259,17 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if let Some(sandbox) = self.sandbox.take() {
-            drop(sandbox);
-            let _ = self.courier.wait();
+            self.end(sandbox);
             let _ = self.folder.remove();
         }
     }
+}
+
+/// A listener on the host's loopback, and its port.
+fn listen() -> std::io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 /// Each lab of a program has a name of its own, which no other running program has.

@@ -12,7 +12,7 @@ use udn_lab_sys::packages::Versions;
 use udn_lab_sys::sandbox::enter::{Entry, first_process};
 
 use super::state::{Folder, Record, start_time};
-use crate::control::{self, Request, Status};
+use crate::control::{self, Status};
 use crate::error::Error;
 
 pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ pub struct Running {
     keeper: u32,
     started: u64,
     versions: Versions,
+    joined: Option<String>,
 }
 
 /// The running lab `name`.
@@ -45,14 +46,15 @@ pub fn list(cache: &Path) -> Vec<Running> {
     Folder::names(cache).iter().filter_map(|name| find(cache, name).ok()).collect()
 }
 
-/// Ends the lab `name`; returns when nothing of it is left.
+/// Ends the lab `name`; returns when nothing of it is left, and what had to stay at an API server that it had joined.
 ///
 /// # Errors
-/// [`Error::NotUp`] when there is none; what it left behind by being killed is removed all the same.
-pub fn down(cache: &Path, name: &str) -> Result<(), Error> {
+/// [`Error::NotUp`] when there is none; what it left behind by being killed is removed all the same. When the API server
+/// cannot be left.
+pub fn down(cache: &Path, name: &str) -> Result<Vec<String>, Error> {
     let folder = Folder::of(cache, name)?;
     let _lock = folder.lock()?;
-    let result = find(cache, name).and_then(|running| running.stop(Instant::now() + STOP_DEADLINE));
+    let result = find(cache, name).and_then(|running| running.stop(STOP_DEADLINE));
     folder.remove()?;
     result
 }
@@ -74,7 +76,8 @@ pub fn command(cache: &Path, name: &str, place: &str, arguments: &[OsString]) ->
 
 impl Running {
     pub(super) fn new(name: String, folder: Folder, record: &Record) -> Self {
-        Self { name, folder, keeper: record.keeper, started: record.started, versions: record.versions.clone() }
+        let Record { keeper, started, versions, joined } = record.clone();
+        Self { name, folder, keeper, started, versions, joined }
     }
 
     /// Its name.
@@ -108,7 +111,7 @@ impl Running {
     pub fn status(&self) -> Result<Status, Error> {
         let ask = || -> io::Result<Status> {
             let init = first_process(self.keeper).map_err(io::Error::other)?;
-            control::ask(init, Request::Status)
+            control::status(init)
         };
         ask().map_err(|source| Error::NoAnswer { name: self.name.clone(), source, log: self.folder.log() })
     }
@@ -128,8 +131,20 @@ impl Running {
         Ok(target)
     }
 
+    /// Takes away what the lab has put into an API server that was there before; returns what has to stay there.
+    pub(super) fn leave(&self) -> Result<Vec<String>, Error> {
+        let Some(url) = &self.joined else { return Ok(Vec::new()) };
+        let failed = |reason: String| Error::Leave { url: url.clone(), reason };
+        let left = first_process(self.keeper).map_err(io::Error::other).and_then(control::leave);
+        let left = left.map_err(|error| failed(error.to_string()))?;
+        if left.failed.is_empty() { Ok(left.kept) } else { Err(failed(left.failed.join("; "))) }
+    }
+
     /// Ends it; returns when its processes are gone.
-    pub(super) fn stop(&self, deadline: Instant) -> Result<(), Error> {
+    pub(super) fn stop(&self, deadline: Duration) -> Result<Vec<String>, Error> {
+        // What it cannot leave does not keep it from ending.
+        let left = self.leave();
+        let deadline = Instant::now() + deadline;
         let pid = Pid::from_raw(self.keeper.cast_signed());
         let mut signal = Signal::SIGTERM;
         while start_time(self.keeper) == Some(self.started) {
@@ -145,6 +160,7 @@ impl Running {
                 return Err(Error::Deadline { what, seconds: STOP_DEADLINE.as_secs(), last });
             }
         }
-        self.folder.remove()
+        self.folder.remove()?;
+        left
     }
 }

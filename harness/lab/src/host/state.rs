@@ -20,6 +20,9 @@ pub(super) struct Record {
     pub(super) started: u64,
     /// Open vSwitch and OVN.
     pub(super) versions: Versions,
+    /// The API server that it joined, by its URL.
+    #[serde(default)]
+    pub(super) joined: Option<String>,
 }
 
 /// A lab's folder.
@@ -62,7 +65,16 @@ impl Folder {
 
     /// Where the lab's courier listens.
     pub(super) fn courier(&self) -> PathBuf {
-        let path = self.path.join("courier.sock");
+        self.socket("courier.sock")
+    }
+
+    /// Where its relay to an API server listens.
+    pub(super) fn relay(&self) -> PathBuf {
+        self.socket("relay.sock")
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
         std::path::absolute(&path).unwrap_or(path)
     }
 
@@ -166,7 +178,7 @@ mod tests {
         folder.create().unwrap();
         let versions = Versions { open_vswitch: Version(3, 5, 0), ovn: Version(25, 3, 0), origin: "host".into() };
         let own = std::process::id();
-        let mut record = Record { keeper: own, started: start_time(own).unwrap(), versions };
+        let mut record = Record { keeper: own, started: start_time(own).unwrap(), versions, joined: None };
         folder.write_record(&record).unwrap();
         assert_eq!(folder.running(), Some(record.clone()));
         record.started += 1;

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use kube::Client;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use udn_lab_sys::ground::Ground;
 
+use super::leave::leave;
 use super::start::Start;
-use crate::control::{self, Daemon, Node, Request, Status};
+use crate::control::{self, Daemon, Left, Node, Request, Status};
 use crate::error::Error;
 
 /// What is needed to answer.
@@ -18,6 +20,8 @@ pub(super) struct Answers {
     pub(super) ground: Arc<Ground>,
     pub(super) ready: Instant,
     pub(super) ready_ms: u64,
+    /// Of an API server that was there before.
+    joined: Option<Client>,
     problems: Mutex<Vec<String>>,
 }
 
@@ -26,11 +30,13 @@ impl Answers {
     pub(super) fn serve(
         start: Start,
         ground: Arc<Ground>,
+        joined: Option<Client>,
         ready_ms: u64,
         mut reported: mpsc::UnboundedReceiver<String>,
     ) -> Result<(), Error> {
         let listener = UnixListener::bind(control::inside()).map_err(Error::inside("open its control socket"))?;
-        let answers = Arc::new(Self { start, ground, ready: Instant::now(), ready_ms, problems: Mutex::default() });
+        let answers =
+            Arc::new(Self { start, ground, ready: Instant::now(), ready_ms, joined, problems: Mutex::default() });
         let collect = answers.clone();
         tokio::spawn(async move {
             while let Some(problem) = reported.recv().await {
@@ -50,12 +56,23 @@ impl Answers {
         let (reader, mut writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let Ok(Request::Status) = serde_json::from_str(&line) else { return };
-            let Ok(mut answer) = serde_json::to_vec(&self.status()) else { return };
+            let answer = match serde_json::from_str(&line) {
+                Ok(Request::Status) => serde_json::to_vec(&self.status()),
+                Ok(Request::Leave) => serde_json::to_vec(&self.leave().await),
+                Err(_) => return,
+            };
+            let Ok(mut answer) = answer else { return };
             answer.push(b'\n');
             if writer.write_all(&answer).await.is_err() {
                 return;
             }
+        }
+    }
+
+    async fn leave(&self) -> Left {
+        match &self.joined {
+            Some(client) => leave(client.clone()).await,
+            None => Left::default(),
         }
     }
 
@@ -68,7 +85,7 @@ impl Answers {
             versions: self.start.versions.clone(),
             uptime_s: self.ready.elapsed().as_secs(),
             ready_ms: self.ready_ms,
-            server: format!("https://127.0.0.1:{}", self.start.port),
+            server: self.start.api.url(),
             nodes: site
                 .nodes
                 .iter()

@@ -1,4 +1,4 @@
-//! The API server, its listeners, and our client of it.
+//! The lab's own API server, its listeners, and our client of it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};

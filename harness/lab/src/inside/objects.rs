@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use udn_lab_sys::ground::NODES;
-use udn_lab_sys::site::{NodeSite, OVN_NAMESPACE};
+use udn_lab_sys::site::{LAB_LABEL, NodeSite, OVN_NAMESPACE};
 
 use super::component;
 use crate::error::Error;
@@ -22,11 +22,14 @@ use crate::error::Error;
 const EXTERNAL_NAMESPACE: &str = "udn-external";
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Creates an object, labelled as the lab's; one that is there is left as it is.
 pub(super) async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Error>
 where
     K: Clone + Debug + DeserializeOwned + Serialize + Resource<DynamicType = ()>,
 {
-    match api.create(&PostParams::default(), object).await {
+    let mut object = object.clone();
+    object.meta_mut().labels.get_or_insert_default().insert(LAB_LABEL.into(), String::new());
+    match api.create(&PostParams::default(), &object).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => {

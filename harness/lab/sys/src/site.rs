@@ -22,7 +22,9 @@ pub const EXTERNAL_V4: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 100);
 pub const EXTERNAL_V6: Ipv6Addr = Ipv6Addr::new(0xfc00, 0xf853, 0xccd, 0xe793, 0, 0, 0, 0x100);
 /// Overlay MTU of pod interfaces, bytes.
 pub const OVERLAY_MTU: u32 = 1400;
-/// Name of the namespace-label that the lab puts on what stands outside the cluster.
+/// Label of what the lab itself puts into its API: with an API server that was there before, this is removed at the end.
+pub const LAB_LABEL: &str = "udn-conformance.io/lab";
+/// The namespace of the network's own pods.
 pub const OVN_NAMESPACE: &str = "ovn-kubernetes";
 
 /// File name of the dynamic loader on this machine.

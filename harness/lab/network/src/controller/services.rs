@@ -14,6 +14,7 @@ use super::{Controller, Key, mirror};
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::naming::{DEFAULT_NETWORK, nad_key};
+use crate::network::API_SERVER;
 use crate::ovsdb::Transaction;
 use crate::service::change::change;
 use crate::service::claims::Claim;
@@ -78,6 +79,9 @@ impl Controller {
         let Some(network) = self.network_of(&namespace) else { return (None, None) };
         let slices = self.slices_of(service, &network);
         let Some(mut facts) = Facts::of(service, &slices) else { return (None, None) };
+        if facts.key == API_SERVER && !self.options.api_server.is_empty() {
+            facts.lead_to(&self.options.api_server);
+        }
         let complaint = self.refused(service, &network);
         if complaint.is_some() {
             facts.external.clear();

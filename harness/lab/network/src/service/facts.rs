@@ -104,6 +104,13 @@ impl Facts {
         })
     }
 
+    /// Replaces the endpoints of all ports.
+    pub(crate) fn lead_to(&mut self, addresses: &[SocketAddr]) {
+        for port in &mut self.ports {
+            port.endpoints = addresses.iter().map(|address| Endpoint { address: *address, node: None }).collect();
+        }
+    }
+
     /// Whether the service has an address of the family.
     pub(crate) fn has_family(&self, ipv6: bool) -> bool {
         self.cluster_ips.iter().any(|address| address.is_ipv6() == ipv6)

@@ -29,17 +29,15 @@ use tokio_rustls::TlsAcceptor;
 use crate::kubelet::Host;
 use crate::pod::record::{PodCell, Run};
 
-/// Serves until the listener fails.
+/// Serves until a listener fails.
 ///
 /// `more` is served beside the kubelet's own paths.
 pub(crate) async fn serve(
     host: Arc<Host>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: Arc<ServerConfig>,
     more: Router,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = TlsAcceptor::from(tls);
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
@@ -49,6 +47,13 @@ pub(crate) async fn serve(
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
         .with_state(host)
         .merge(more);
+    let all = listeners.into_iter().map(|listener| accept(listener, acceptor.clone(), router.clone()));
+    futures::future::try_join_all(all).await.map(drop)
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {

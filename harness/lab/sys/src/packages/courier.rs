@@ -1,24 +1,21 @@
 //! A process on the host's side that fetches packages for a running lab, which has no way out of its namespaces.
 //!
-//! The program that starts a lab starts it too. It listens on a socket in the lab's folder, costs nothing until somebody
-//! connects, and ends with the lab's keeper.
+//! An [`attendant`] of the lab: it listens on a socket in the lab's folder and costs nothing until somebody connects.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode};
 use std::sync::Mutex;
 
-use nix::unistd::setsid;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Progress;
 use super::machines::{self, Machines};
 use crate::error::Error;
+use crate::sandbox::attendant;
 
 /// First argument that makes the program one.
 const COMMAND: &str = "__lab-courier";
@@ -37,13 +34,11 @@ pub fn internal(args: &[OsString]) -> Option<ExitCode> {
     if args.get(1)? != OsStr::new(COMMAND) {
         return None;
     }
-    Some(match serve(args.get(2..).unwrap_or_default()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the lab's courier cannot serve: {error}");
-            ExitCode::FAILURE
+    Some(attendant::main("courier", args.get(2..).unwrap_or_default(), |stream, rest| {
+        if let [cache] = rest {
+            answer(stream, Path::new(cache));
         }
-    })
+    }))
 }
 
 /// Starts a courier that listens on `socket`, fetches into `cache`, and ends with the process `keeper`.
@@ -51,39 +46,7 @@ pub fn internal(args: &[OsString]) -> Option<ExitCode> {
 /// # Errors
 /// When the program cannot be started once more.
 pub fn start(keeper: u32, socket: &Path, cache: &Path, log: Option<&fs::File>) -> Result<Child, Error> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(COMMAND).arg(keeper.to_string()).arg(socket).arg(cache).stdin(Stdio::null());
-    if let Some(log) = log {
-        let copy = || log.try_clone().map(Stdio::from).map_err(Error::sandbox("duplicate its log"));
-        command.stdout(copy()?).stderr(copy()?);
-    }
-    command.spawn().map_err(Error::sandbox("start the courier"))
-}
-
-fn serve(args: &[OsString]) -> io::Result<()> {
-    let [keeper, socket, cache] = args else { return Err(io::Error::other("it was started by hand")) };
-    // The terminal's ^C is for the program, which decides when the lab goes.
-    let _ = setsid();
-    let keeper = keeper.to_str().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-    let keeper = keeper.ok_or_else(|| io::Error::other("the keeper has no process id"))?;
-    // A keeper that is gone already needs nothing.
-    let Ok(keeper) = pidfd_open(keeper, PidfdFlags::empty()) else { return Ok(()) };
-    let _ = fs::remove_file(socket);
-    let listener = UnixListener::bind(socket)?;
-    let cache = cache.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let cache = cache.clone();
-            std::thread::spawn(move || answer(stream, Path::new(&cache)));
-        }
-    });
-    loop {
-        match poll(&mut [PollFd::new(&keeper, PollFlags::IN)], None) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    attendant::start(COMMAND, keeper, socket, &[cache.as_os_str()], log)
 }
 
 fn answer(stream: UnixStream, cache: &Path) {

@@ -7,6 +7,7 @@
 //!           └ main ──┘   the lab itself, told what to do over the socket
 //! ```
 //!
+//! * [`attendant`]: a process on the host's side
 //! * [`channel`]: messages between parent and main
 //! * [`enter`]: another process joins a running sandbox
 //! * [`init`]: mounts, pid 1
@@ -14,6 +15,7 @@
 //! * [`preflight`]: what the kernel must allow, with remedies
 //! * [`spawn`]: the parent's side
 
+pub mod attendant;
 pub mod channel;
 pub mod enter;
 pub mod init;
