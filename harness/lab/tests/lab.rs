@@ -1,5 +1,8 @@
-//! Whole labs: two at once, in the background, killed at any moment.
+//! Whole labs: two at once, in the background, killed at any moment, behind an API server that was there before.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests, though not of the usual harness
+
+#[path = "lab/joins.rs"]
+mod joins;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
             let trials = vec![
                 Trial::test("kubectl_and_exec_work_on_two_labs_at_once", two),
                 Trial::test("a_background_lab_lives_until_it_is_told_to_end", background),
+                Trial::test("an_api_server_that_was_there_is_joined_and_left", joins::joins),
                 Trial::test("killed_at_any_moment_nothing_is_left", killed),
             ];
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -48,7 +48,8 @@ pub(crate) async fn discover(client: &Client) -> Result<Kinds, Error> {
             .await
             .map_err(|source| Error::Discovery { source: Box::new(source) })?,
     };
-    let all = discovery.groups().flat_map(|group| group.recommended_resources());
+    // Not the group's preferred version alone: kinds of one group may have versions of their own.
+    let all = discovery.groups().flat_map(|group| group.resources_by_stability());
     Ok(all.filter_map(|(resource, capabilities)| info(resource, &capabilities)).collect())
 }
 

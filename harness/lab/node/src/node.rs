@@ -153,6 +153,8 @@ fn status(registered: &Registered) -> Value {
         "allocatable": resources,
         "capacity": resources,
         "conditions": conditions(Timestamp::now()),
+        // API servers from 1.36 on pass clients' WebSockets on to nodes that say so, and translate them to SPDY for others.
+        "declaredFeatures": ["ExtendWebSocketsToKubelet"],
         "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
         "nodeInfo": {
             "architecture": architecture(),

@@ -1,17 +1,19 @@
 //! The API server that a lab joins: reached from inside through a relay on the host, and able to reach the node agents on the
 //! host's loopback.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
 use kube::config::KubeConfigOptions;
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use rustls::ServerConfig;
+use serde_json::json;
 use tokio::net::UnixStream;
 use udn_lab_sys::ground::NODES;
 use udn_lab_sys::site::NodeSite;
@@ -23,12 +25,6 @@ use crate::pki::Authority;
 
 /// Where Kubernetes says whose client certificates count.
 const AUTHENTICATION: (&str, &str, &str) = ("kube-system", "extension-apiserver-authentication", "client-ca-file");
-/// What the lab's network has for services.
-const SERVICES: &str = "10.96.";
-/// Remedy where services have other addresses.
-pub(super) const SERVICE_RANGES: &str =
-    "start the API server with --service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112";
-
 /// A server that was there before.
 pub(super) struct Joined {
     relay: PathBuf,
@@ -146,7 +142,7 @@ async fn may_do_everything(client: &Client) -> Result<(), String> {
         spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(everything), ..Default::default() },
         ..SelfSubjectAccessReview::default()
     };
-    let reviews = kube::Api::<SelfSubjectAccessReview>::all(client.clone());
+    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
     let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
     if answer.status.is_some_and(|status| status.allowed) {
         return Ok(());
@@ -164,26 +160,39 @@ async fn has_no_lab(client: &Client) -> Result<(), String> {
     Ok(())
 }
 
+/// Services of both families, where the lab's network leads.
 async fn has_our_addresses(client: &Client) -> Result<(), String> {
-    let services = kube::Api::<Service>::namespaced(client.clone(), "default");
-    let service = services.get_opt("kubernetes").await.map_err(|error| error.to_string())?;
-    let address = service.and_then(|service| service.spec?.cluster_ip).unwrap_or_default();
-    if address.starts_with(SERVICES) {
+    let ranges: [IpNet; 2] = [
+        IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 16),
+        IpNet::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0).into(), 112),
+    ];
+    let [v4, v6] = ranges;
+    let remedy = format!(
+        "the lab's network leads to services at {v4} and {v6}: start it with --service-cluster-ip-range={v4},{v6}"
+    );
+    let tried = json!({
+        "metadata": {"generateName": "udn-lab-", "namespace": "default"},
+        "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": [{"port": 80}]},
+    });
+    let tried: Service = serde_json::from_value(tried).map_err(|error| error.to_string())?;
+    let services = Api::<Service>::namespaced(client.clone(), "default");
+    let made = services.create(&PostParams { dry_run: true, ..PostParams::default() }, &tried).await;
+    let given = match made {
+        Ok(service) => service.spec.and_then(|spec| spec.cluster_ips).unwrap_or_default(),
+        Err(kube::Error::Api(status)) => return Err(format!("{}; {remedy}", status.message)),
+        Err(error) => return Err(error.to_string()),
+    };
+    let leads =
+        |address: &String| address.parse::<IpAddr>().is_ok_and(|it| ranges.iter().any(|range| range.contains(&it)));
+    if given.len() == ranges.len() && given.iter().all(leads) {
         return Ok(());
     }
-    let found = if address.is_empty() {
-        "no service default/kubernetes".into()
-    } else {
-        format!("service default/kubernetes at {address}")
-    };
-    Err(format!(
-        "it has {found}, but the lab's network leads to services at 10.96.0.0/16 and fd00:10:96::/112: {SERVICE_RANGES}"
-    ))
+    Err(format!("it gives services the addresses {}, but {remedy}", given.join(" and ")))
 }
 
 async fn client_authority(client: &Client) -> Result<Option<String>, String> {
     let (namespace, name, key) = AUTHENTICATION;
-    let maps = kube::Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let map = maps.get_opt(name).await.map_err(|error| error.to_string())?;
     Ok(map.and_then(|map| map.data?.remove(key)))
 }
@@ -194,7 +203,7 @@ async fn is_led(client: &Client, name: &str) -> Result<bool, String> {
 }
 
 async fn is_fresh(client: &Client, namespace: &str, name: &str) -> Result<bool, String> {
-    let leases = kube::Api::<Lease>::namespaced(client.clone(), namespace);
+    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let lease = leases.get_opt(name).await.map_err(|error| error.to_string())?;
     Ok(lease.is_some_and(|lease| counts(&lease, Timestamp::now())))
 }
@@ -208,8 +217,6 @@ fn counts(lease: &Lease, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

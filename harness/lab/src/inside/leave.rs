@@ -51,6 +51,20 @@ fn ours() -> ListParams {
     ListParams::default().labels(LAB_LABEL)
 }
 
+/// The first names, and how many more.
+fn some(objects: &[DynamicObject]) -> String {
+    const SHOWN: usize = 3;
+    let name = |object: &DynamicObject| match object.namespace() {
+        Some(namespace) => format!("{namespace}/{}", object.name_any()),
+        None => object.name_any(),
+    };
+    let names = objects.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
+    match objects.len().saturating_sub(SHOWN) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}
+
 impl Leaving {
     async fn list<K>(&mut self, api: &Api<K>, params: &ListParams) -> Vec<K>
     where
@@ -130,11 +144,11 @@ impl Leaving {
             };
             let resource = ApiResource { api_version: format!("{}/{}", resource.group, resource.version), ..resource };
             let objects = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
-            let count = self.list(&objects, &ListParams::default()).await.len();
-            if count == 0 {
+            let there = self.list(&objects, &ListParams::default()).await;
+            if there.is_empty() {
                 self.delete(&kinds, &kind.name_any()).await;
             } else {
-                self.left.kept.push(format!("kind {}: {count} of it are there", kind.name_any()));
+                self.left.kept.push(format!("kind {}: there is {}", kind.name_any(), some(&there)));
             }
         }
     }

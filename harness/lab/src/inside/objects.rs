@@ -29,14 +29,19 @@ where
 {
     let mut object = object.clone();
     object.meta_mut().labels.get_or_insert_default().insert(LAB_LABEL.into(), String::new());
-    match api.create(&PostParams::default(), &object).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => {
-            let (kind, name) = (K::kind(&()), object.meta().name.clone().unwrap_or_default());
-            Err(Error::Inside { action: format!("create {kind} {name}"), reason: error.to_string() })
-        }
+    let refused = match api.create(&PostParams::default(), &object).await {
+        Ok(_) => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
+        Err(kube::Error::Api(status)) => status.message,
+        Err(error) => error.to_string(),
+    };
+    let (kind, name) = (K::kind(&()), object.meta().name.clone().unwrap_or_default());
+    // What a killed lab left at an API server that was there before may be in its own way: an address is given already.
+    let left = api.get_opt(&name).await.ok().flatten();
+    if left.is_some_and(|left| left.meta().labels.as_ref().is_some_and(|labels| labels.contains_key(LAB_LABEL))) {
+        return Ok(());
     }
+    Err(Error::Inside { action: format!("create {kind} {name}"), reason: refused })
 }
 
 pub(super) async fn create_json<K>(client: &Client, namespace: &str, object: Value) -> Result<(), Error>
