@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
 use kube::Client;
 use rustls::ServerConfig;
 use udn_lab_sys::pod::PodNetwork;
@@ -29,7 +28,6 @@ pub struct Kubelet {
     network: Arc<dyn PodNetwork>,
     tls: Arc<ServerConfig>,
     pods: Pods,
-    routes: Router,
 }
 
 /// What the tasks of a node agent share.
@@ -56,19 +54,13 @@ impl Kubelet {
         network: Arc<dyn PodNetwork>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        Self { client, node, site, network, tls, pods: Pods::default(), routes: Router::new() }
+        Self { client, node, site, network, tls, pods: Pods::default() }
     }
 
     /// The node's pods, for what else runs on the node.
     #[must_use]
     pub fn pods(&self) -> NodePods {
         NodePods::new(self.pods.clone())
-    }
-
-    /// Serves more paths beside exec and logs: those of what else runs on the node.
-    #[must_use]
-    pub fn with_routes(self, routes: Router) -> Self {
-        Self { routes, ..self }
     }
 
     /// Registers the node and runs its pods until something fails for good; does not return otherwise.
@@ -81,7 +73,7 @@ impl Kubelet {
     /// # Errors
     /// [`Error`]: the scratch directory cannot be used, the API server refuses the node, or the listener fails.
     pub async fn run(self, listener: TcpListener) -> Result<(), Error> {
-        let Self { client, node, site, network, tls, pods, routes } = self;
+        let Self { client, node, site, network, tls, pods } = self;
         let name = node.name.clone();
         let directory = site.scratch.join(&name);
         let prepare =
@@ -106,7 +98,7 @@ impl Kubelet {
             directory,
             pods,
         });
-        let serve = server::serve(Arc::clone(&host), listener, tls, routes);
+        let serve = server::serve(Arc::clone(&host), listener, tls);
         node::register(&client, &node)
             .await
             .map_err(|source| Error::Register { node: name.clone(), source: Box::new(source) })?;

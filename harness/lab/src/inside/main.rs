@@ -101,7 +101,7 @@ async fn run(channel: &mut Channel) -> Result<(), Error> {
     steps.done("network");
     let records = dns::records(&site);
     controllers(&authority, control_plane, api.client.clone(), records.clone(), report.clone());
-    nodes(&authority, &api.client, &start, &site, &network, &report)?;
+    nodes(&authority, &api, &start, &site, &network, &report)?;
     // A part that stops says more than the wait for what it should have done.
     tokio::select! {
         result = async {
@@ -153,7 +153,7 @@ fn controllers(
 /// Starts the node agents, and what runs virtual machines on their nodes.
 fn nodes(
     authority: &Authority,
-    client: &Client,
+    api: &Api,
     start: &Start,
     site: &Arc<Site>,
     network: &Network,
@@ -162,19 +162,19 @@ fn nodes(
     let mut kubelets = Vec::new();
     for node in &site.nodes {
         let tls = Arc::new(authority.private_server(&[&node.name], &[node.ipv4.into(), node.ipv6.into()])?);
-        kubelets.push(Kubelet::new(client.clone(), node.clone(), site.clone(), Arc::new(network.clone()), tls));
+        kubelets.push(Kubelet::new(api.client.clone(), node.clone(), site.clone(), Arc::new(network.clone()), tls));
     }
     let options = udn_lab_machines::Options {
         nodes: site.nodes.iter().zip(&kubelets).map(|(node, kubelet)| (node.name.clone(), kubelet.pods())).collect(),
         folder: site.scratch.join("machines"),
         courier: start.courier.clone(),
     };
-    let machines = Machines::start(client.clone(), options);
+    let machines = Machines::start(api.client.clone(), options);
+    api.server.aggregate(udn_lab_machines::API_GROUP, udn_lab_machines::API_VERSION, machines.api());
     for (node, kubelet) in site.nodes.iter().zip(kubelets) {
         let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, KUBELET_PORT));
         let listener = node.netns.run(bind).and_then(|listener| listener);
         let listener = listener.map_err(Error::inside(format!("listen on {}:{KUBELET_PORT}", node.name)))?;
-        let kubelet = kubelet.with_routes(machines.routes(&node.name));
         let (name, report) = (node.name.clone(), report.clone());
         tokio::spawn(async move {
             if let Err(error) = kubelet.run(listener).await {

@@ -30,14 +30,7 @@ use crate::kubelet::Host;
 use crate::pod::record::{PodCell, Run};
 
 /// Serves until the listener fails.
-///
-/// `more` is served beside the kubelet's own paths.
-pub(crate) async fn serve(
-    host: Arc<Host>,
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    more: Router,
-) -> io::Result<()> {
+pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: Arc<ServerConfig>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = TlsAcceptor::from(tls);
@@ -47,8 +40,7 @@ pub(crate) async fn serve(
         .route("/exec/{namespace}/{pod}/{container}", any(exec::handle))
         .route("/attach/{namespace}/{pod}/{container}", any(attach::handle))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
-        .with_state(host)
-        .merge(more);
+        .with_state(host);
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
