@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         Trial::test("run_strategies_start_stop_and_restart", strategies),
         Trial::test("killed_at_any_moment_nothing_is_left", killed::killed),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    // One after the other: each counts the emulators of this program.
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
 }
 
 /// Runs `test` in a lab with one namespace whose primary network keeps addresses.
@@ -81,7 +82,21 @@ fn moves() -> Result<(), Failed> {
             let before = world.running("db").await;
             let name = format!("m{number}");
             world.migrate(&name, "db", json!({"lab.udn-conformance.io/migration": memory})).await;
-            let migration = world.migrated(&name).await;
+            // The console can be had all the while.
+            let mut opened = 0;
+            let consoles = async {
+                loop {
+                    world.console("db").await;
+                    opened += 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let migration = tokio::select! {
+                migration = world.migrated(&name) => migration,
+                () = consoles => unreachable!("it is opened for ever"),
+            };
+            println!("{opened} consoles were opened meanwhile");
+            assert!(opened > 0, "none was had");
             assert_eq!(migration["status"]["phase"], "Succeeded", "{migration:#}");
             let after = world.running("db").await;
             assert_ne!(before["nodeName"], after["nodeName"]);
@@ -158,7 +173,9 @@ fn strategies() -> Result<(), Failed> {
         world.reborn("db", &first).await;
         let second = world.running("db").await;
         assert_eq!(first["interfaces"][0]["ipAddress"], second["interfaces"][0]["ipAddress"], "the claim kept it");
+        assert!(world.pause("db", "unpause").await.unwrap_err().contains("VMI is not paused"));
         world.pause("db", "pause").await.unwrap();
+        assert!(world.pause("db", "pause").await.unwrap_err().contains("VMI is already paused"));
         world.until("db", "Paused", |machine| machine["status"]["printableStatus"] == "Paused").await;
         world.pause("db", "unpause").await.unwrap();
         world.until("db", "Running", |machine| machine["status"]["printableStatus"] == "Running").await;

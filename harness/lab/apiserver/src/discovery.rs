@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::machines;
+use crate::aggregation;
 use crate::request::Form;
 use crate::resources::{Resource, group_version};
 use crate::respond::reply;
@@ -31,7 +31,7 @@ pub(crate) async fn version() -> Response {
 /// `/api`.
 pub(crate) async fn core(State(cluster): State<Arc<Cluster>>, headers: HeaderMap) -> Result<Response, Rejection> {
     if Form::accepted(&headers)? == Form::Aggregated {
-        return Ok(aggregated(&cluster, |group| group.is_empty()));
+        return Ok(aggregated(&cluster, |group| group.is_empty()).await);
     }
     let body = json!({
         "kind": "APIVersions", "versions": ["v1"],
@@ -43,7 +43,7 @@ pub(crate) async fn core(State(cluster): State<Arc<Cluster>>, headers: HeaderMap
 /// `/apis`.
 pub(crate) async fn groups(State(cluster): State<Arc<Cluster>>, headers: HeaderMap) -> Result<Response, Rejection> {
     if Form::accepted(&headers)? == Form::Aggregated {
-        return Ok(aggregated(&cluster, |group| !group.is_empty()));
+        return Ok(aggregated(&cluster, |group| !group.is_empty()).await);
     }
     let groups: Vec<Value> = all_groups(&cluster)
         .iter()
@@ -53,11 +53,14 @@ pub(crate) async fn groups(State(cluster): State<Arc<Cluster>>, headers: HeaderM
     Ok(reply(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
 }
 
-/// Groups with their versions, those without objects of their own included.
+/// Groups with their versions, those that somebody else serves included.
 fn all_groups(cluster: &Cluster) -> std::collections::BTreeMap<String, Vec<String>> {
     let mut groups = cluster.registry.groups();
-    if machines::served(cluster) {
-        groups.insert(machines::GROUP.into(), vec![machines::VERSION.into()]);
+    for (group, version) in cluster.aggregated.all() {
+        let versions = groups.entry(group).or_default();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
     }
     groups
 }
@@ -123,28 +126,28 @@ pub(crate) fn kinds(cluster: &Cluster, group: &str, version: &str) -> Result<Res
     Ok(reply(StatusCode::OK, &body))
 }
 
-fn aggregated(cluster: &Cluster, wanted: impl Fn(&str) -> bool) -> Response {
+async fn aggregated(cluster: &Cluster, wanted: impl Fn(&str) -> bool) -> Response {
     let mut items = Vec::new();
     for (group, versions) in all_groups(cluster) {
         if !wanted(&group) {
             continue;
         }
-        let versions: Vec<Value> = versions
-            .iter()
-            .map(|version| {
-                let kinds = cluster.registry.of(&group, version);
-                let mut resources: Vec<Value> = kinds.iter().map(|resource| aggregate(resource)).collect();
-                if group == machines::GROUP {
-                    resources = machines::aggregated();
+        let mut described = Vec::new();
+        for version in &versions {
+            described.push(match cluster.aggregated.find(&group, version) {
+                Some(router) => aggregation::discover(router, &group, version).await,
+                None => {
+                    let kinds = cluster.registry.of(&group, version);
+                    let resources: Vec<Value> = kinds.iter().map(|resource| aggregate(resource)).collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
                 }
-                json!({"version": version, "resources": resources, "freshness": "Current"})
-            })
-            .collect();
+            });
+        }
         let mut metadata = json!({"creationTimestamp": null});
         if !group.is_empty() {
             metadata["name"] = group.into();
         }
-        items.push(json!({"metadata": metadata, "versions": versions}));
+        items.push(json!({"metadata": metadata, "versions": described}));
     }
     let body = json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,

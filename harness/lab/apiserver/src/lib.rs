@@ -18,7 +18,7 @@
 //! | `admission` | ValidatingAdmissionPolicies |
 //! | `table` | the columns that `kubectl get` prints |
 //! | `proxy` | exec, attach, port-forward and logs through a node's kubelet |
-//! | `machines` | console, start, stop and the like of virtual machines |
+//! | [`aggregation`](ApiServer::aggregate) | groups that somebody else serves behind this server |
 //! | [`testing`] | a server for tests, with its own certificate and kubeconfig |
 //!
 //! The kubeconfig's token may do everything; tokens of service accounts what roles and bindings say.
@@ -29,6 +29,7 @@ pub mod server;
 pub mod testing;
 
 mod admission;
+mod aggregation;
 mod crd;
 mod defaults;
 mod discovery;
@@ -36,7 +37,6 @@ mod fields;
 mod handlers;
 mod identity;
 mod json;
-mod machines;
 mod openapi;
 mod patch;
 mod protobuf;

@@ -1,4 +1,4 @@
-//! Exec, attach, port-forward and logs, and what concerns virtual machines: through the node's kubelet.
+//! Exec, attach, port-forward and logs, through the kubelet of the pod's node.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ const KUBELET_PORT: u16 = 10250;
 const LONGEST_ERROR: usize = 64 * 1024;
 
 /// A kubelet.
-pub(crate) struct Place {
+struct Place {
     address: IpAddr,
     port: u16,
 }
@@ -45,11 +45,6 @@ fn place(cluster: &Cluster, pod: &Value) -> Result<Place, Rejection> {
     if node_name.is_empty() {
         return Err(Rejection::bad_request(format!("pod {} does not have a host assigned", name(pod))));
     }
-    of_node(cluster, node_name)
-}
-
-/// The kubelet of a node.
-pub(crate) fn of_node(cluster: &Cluster, node_name: &str) -> Result<Place, Rejection> {
     let nodes = crate::status::GroupResource { group: "", resource: "nodes" };
     let node = cluster.store.get("nodes", "", node_name).ok_or_else(|| Rejection::not_found(&nodes, node_name))?;
     let address = list(&node, &["status", "addresses"])
@@ -95,7 +90,7 @@ fn container(pod: &Value, options: &Options) -> Result<String, Rejection> {
     }
 }
 
-pub(crate) fn encode(part: &str) -> String {
+fn encode(part: &str) -> String {
     utf8_percent_encode(part, NON_ALPHANUMERIC).to_string()
 }
 
@@ -123,12 +118,7 @@ pub(crate) async fn stream(
 }
 
 /// Hands the client's upgrade to a kubelet's path, and then the bytes of both.
-pub(crate) async fn upgrade(
-    cluster: &Cluster,
-    place: &Place,
-    path: &str,
-    mut request: Request,
-) -> Result<Response, Rejection> {
+async fn upgrade(cluster: &Cluster, place: &Place, path: &str, mut request: Request) -> Result<Response, Rejection> {
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Rejection::bad_request(format!(
             "unable to upgrade: missing upgrade headers in request: {:?}",
@@ -218,12 +208,6 @@ async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(|error| failed(&error))
-}
-
-/// Asks a kubelet to do something; its refusals are passed on.
-pub(crate) async fn ask(cluster: &Cluster, place: &Place, method: &Method, path: &str) -> Result<(), Rejection> {
-    let answer = send(cluster, place, forwarded(method, path, &HeaderMap::new(), place)?).await?;
-    if answer.status().is_success() { Ok(()) } else { Err(refusal(answer).await) }
 }
 
 async fn refusal(answer: http::Response<hyper::body::Incoming>) -> Rejection {

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::admission::Policies;
+use crate::aggregation::Aggregated;
 use crate::authorization::{Attributes, Caller};
 use crate::config::Config;
 use crate::identity::{Tokens, User};
@@ -51,6 +52,7 @@ pub(crate) struct Cluster {
     pub(crate) policies: Policies,
     pub(crate) allocator: Allocator,
     pub(crate) tokens: Tokens,
+    pub(crate) aggregated: Aggregated,
 }
 
 impl ApiServer {
@@ -63,6 +65,7 @@ impl ApiServer {
             policies: Policies::default(),
             allocator: Allocator::default(),
             tokens: Tokens::default(),
+            aggregated: Aggregated::default(),
         };
         let server = Self { state: Arc::new(cluster) };
         handlers::bootstrap(&server.state);

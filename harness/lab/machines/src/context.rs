@@ -100,10 +100,4 @@ impl Context {
     pub(crate) fn forget(&self, uid: &str) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
-
-    /// The instance of this name, as it runs.
-    pub(crate) fn slot_of(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.values().find(|slot| slot.namespace == namespace && slot.name == name).cloned()
-    }
 }

@@ -11,7 +11,7 @@ use udn_lab_node::NodePods;
 use crate::context::Context;
 use crate::error::Error;
 use crate::instance::life;
-use crate::{installation, machine, migration, routes};
+use crate::{api, installation, machine, migration};
 
 /// What the machines need besides the API server.
 #[derive(Clone, Debug)]
@@ -45,9 +45,12 @@ impl Machines {
         Self { context: Context::new(client, options.nodes, options.folder, options.courier, events) }
     }
 
-    /// What the node `name` serves beside exec and logs.
-    pub fn routes(&self, name: &str) -> Router {
-        routes::of_node(self.context.clone(), name.to_owned())
+    /// The group [`API_GROUP`](crate::API_GROUP) in version [`API_VERSION`](crate::API_VERSION), at its paths below `/apis`, as
+    /// a server that API servers aggregate has it. Consoles are WebSockets (protocol `plain.kubevirt.io`, or none named).
+    ///
+    /// It asks nobody who he is: whoever serves it has looked at the client's rights.
+    pub fn api(&self) -> Router {
+        api::router(self.context.clone())
     }
 
     /// Runs the controllers, which end with an error only.

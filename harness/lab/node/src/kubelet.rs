@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
 use kube::Client;
 use rustls::ServerConfig;
 use udn_lab_sys::pod::PodNetwork;
@@ -30,7 +29,6 @@ pub struct Kubelet {
     network: Arc<dyn PodNetwork>,
     tls: Arc<ServerConfig>,
     pods: Pods,
-    routes: Router,
     also: Option<(TcpListener, Reached)>,
 }
 
@@ -67,19 +65,13 @@ impl Kubelet {
         network: Arc<dyn PodNetwork>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        Self { client, node, site, network, tls, pods: Pods::default(), routes: Router::new(), also: None }
+        Self { client, node, site, network, tls, pods: Pods::default(), also: None }
     }
 
     /// The node's pods, for what else runs on the node.
     #[must_use]
     pub fn pods(&self) -> NodePods {
         NodePods::new(self.pods.clone())
-    }
-
-    /// Serves more paths beside exec and logs: those of what else runs on the node.
-    #[must_use]
-    pub fn with_routes(self, routes: Router) -> Self {
-        Self { routes, ..self }
     }
 
     /// Serves on another listener too, and tells API servers to come there.
@@ -98,7 +90,7 @@ impl Kubelet {
     /// # Errors
     /// [`Error`]: the scratch directory cannot be used, the API server refuses the node, or the listener fails.
     pub async fn run(self, listener: TcpListener) -> Result<(), Error> {
-        let Self { client, node, site, network, tls, pods, routes, also } = self;
+        let Self { client, node, site, network, tls, pods, also } = self;
         let name = node.name.clone();
         let directory = site.scratch.join(&name);
         let prepare =
@@ -125,7 +117,7 @@ impl Kubelet {
         });
         let (also, reached) = also.unzip();
         let listeners: Vec<TcpListener> = [Some(listener), also].into_iter().flatten().collect();
-        let serve = server::serve(Arc::clone(&host), listeners, tls, routes);
+        let serve = server::serve(Arc::clone(&host), listeners, tls);
         let registered = Registered { node: node.clone(), reached };
         node::register(&client, &registered)
             .await

@@ -36,3 +36,4 @@ pub use container::spawn::CONTAINER_COMMAND;
 pub use error::Error;
 pub use kubelet::{KUBELET_PORT, Kubelet, Reached};
 pub use node_pods::NodePods;
+pub use server::serve_https;

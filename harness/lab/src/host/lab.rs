@@ -127,9 +127,10 @@ impl Lab {
     ) -> Result<Self, Error> {
         let log = folder.log();
         let log = File::create(&log).map_err(Ground::file("create", &log))?;
-        // The lab's own API server is reached here; one that was there before reaches the node agents here.
+        // The lab's own API server is reached here; one that was there before reaches the node agents and the
+        // machines' API here.
         let listeners =
-            (0..existing.as_ref().map_or(1, |_| NODES.len())).map(|_| listen()).collect::<Result<Vec<_>, _>>();
+            (0..existing.as_ref().map_or(1, |_| NODES.len() + 1)).map(|_| listen()).collect::<Result<Vec<_>, _>>();
         let (listeners, ports): (Vec<TcpListener>, Vec<u16>) =
             listeners.map_err(Error::inside("listen on the host's loopback"))?.into_iter().unzip();
         let from_host = packages.tools.root == Path::new("/");

@@ -25,7 +25,8 @@ const SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1);
 
 /// The running API server.
 pub(super) struct Api {
-    server: ApiServer,
+    /// To which others add groups.
+    pub(super) server: ApiServer,
     control_plane: watch::Sender<Option<Netns>>,
     problems: mpsc::UnboundedSender<String>,
     /// For the host.

@@ -1,6 +1,7 @@
 //! The API server that a lab joins: reached from inside through a relay on the host, and able to reach the node agents on the
 //! host's loopback.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -23,15 +24,17 @@ use crate::error::Error;
 use crate::existing::ApiServer;
 use crate::pki::Authority;
 
-/// Where Kubernetes says whose client certificates count.
-const AUTHENTICATION: (&str, &str, &str) = ("kube-system", "extension-apiserver-authentication", "client-ca-file");
+/// Where Kubernetes says whose client certificates count: of users and API servers, and of API servers that pass requests on.
+const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
+const CLIENTS: &str = "client-ca-file";
+const FRONT_PROXIES: &str = "requestheader-client-ca-file";
 /// A server that was there before.
 pub(super) struct Joined {
     relay: PathBuf,
     pub(super) existing: ApiServer,
     pub(super) client: Client,
-    /// PEM text of those whose client certificates the node agents accept; `None` where the server does not say.
-    client_authority: Option<String>,
+    /// PEM texts of those whose client certificates are accepted, where the server says.
+    accepted: BTreeMap<String, String>,
     /// Whose work is done already.
     pub(super) others: Others,
 }
@@ -58,17 +61,17 @@ impl Joined {
         may_do_everything(&client).await.map_err(refuse)?;
         has_no_lab(&client).await.map_err(refuse)?;
         has_our_addresses(&client).await.map_err(refuse)?;
-        let client_authority = client_authority(&client).await.map_err(refuse)?;
-        if client_authority.is_none() {
-            tracing::warn!(
-                "the API server names no authority for client certificates: the node agents let in everybody on this host"
-            );
+        let accepted = accepted(&client).await.map_err(refuse)?;
+        for (key, who) in [(CLIENTS, "node agents let"), (FRONT_PROXIES, "the machines' API lets")] {
+            if !accepted.contains_key(key) {
+                tracing::warn!("the API server has no {key}: {who} in everybody who reaches this host's loopback");
+            }
         }
         let others = Others {
             controllers: is_led(&client, "kube-controller-manager").await.map_err(refuse)?,
             scheduler: is_led(&client, "kube-scheduler").await.map_err(refuse)?,
         };
-        Ok(Self { relay, existing, client, client_authority, others })
+        Ok(Self { relay, existing, client, accepted, others })
     }
 
     /// Makes the server reachable at the control plane node too: that is where pods find it.
@@ -83,11 +86,30 @@ impl Joined {
 
     /// The TLS side of a node agent, for whom the server says.
     pub(super) fn node_agent(&self, authority: &Authority, node: &NodeSite) -> Result<ServerConfig, Error> {
-        let (names, addresses) =
-            ([node.name.as_str(), "localhost"], [node.ipv4.into(), node.ipv6.into(), Ipv4Addr::LOCALHOST.into()]);
-        match &self.client_authority {
-            Some(pem) => authority.server_for_clients_of(pem, &names, &addresses),
-            None => authority.server(&names, &addresses),
+        let addresses = [node.ipv4.into(), node.ipv6.into(), Ipv4Addr::LOCALHOST.into()];
+        self.serving(CLIENTS, authority, &[node.name.as_str(), "localhost"], &addresses)
+    }
+
+    /// The TLS side of an API that the server passes requests on to.
+    pub(super) fn aggregated(
+        &self,
+        authority: &Authority,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<ServerConfig, Error> {
+        self.serving(FRONT_PROXIES, authority, names, addresses)
+    }
+
+    fn serving(
+        &self,
+        clients: &str,
+        authority: &Authority,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<ServerConfig, Error> {
+        match self.accepted.get(clients) {
+            Some(pem) => authority.server_for_clients_of(pem, names, addresses),
+            None => authority.server(names, addresses),
         }
     }
 }
@@ -190,11 +212,11 @@ async fn has_our_addresses(client: &Client) -> Result<(), String> {
     Err(format!("it gives services the addresses {}, but {remedy}", given.join(" and ")))
 }
 
-async fn client_authority(client: &Client) -> Result<Option<String>, String> {
-    let (namespace, name, key) = AUTHENTICATION;
+async fn accepted(client: &Client) -> Result<BTreeMap<String, String>, String> {
+    let (namespace, name) = AUTHENTICATION;
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let map = maps.get_opt(name).await.map_err(|error| error.to_string())?;
-    Ok(map.and_then(|map| map.data?.remove(key)))
+    Ok(map.and_then(|map| map.data).unwrap_or_default())
 }
 
 /// Whether a part of the control plane holds its lease.

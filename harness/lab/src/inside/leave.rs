@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -29,6 +30,7 @@ struct Leaving {
 /// Removes the lab's own objects: what runs on its nodes, its namespaces, its kinds if nobody has objects of them, its nodes.
 pub(super) async fn leave(client: Client) -> Left {
     let mut leaving = Leaving { client: client.clone(), left: Left::default() };
+    leaving.remove(Api::<APIService>::all(client.clone())).await;
     let system = "kube-system";
     leaving.remove(Api::<Deployment>::namespaced(client.clone(), system)).await;
     leaving.remove(Api::<Service>::namespaced(client.clone(), system)).await;

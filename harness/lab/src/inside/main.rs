@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use kube::Client;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -133,7 +134,8 @@ async fn up(
         ..server.controllers(authority, control_plane)
     };
     controllers(client.clone(), options, report.clone());
-    nodes(authority, server, &start, &site, &network, &report)?;
+    let machines = nodes(authority, server, &start, &site, &network, &report)?;
+    server.offer(authority, machines, report.clone()).await?;
     // A part that stops says more than the wait for what it should have done.
     tokio::select! {
         result = async {
@@ -159,7 +161,7 @@ fn controllers(client: Client, options: udn_lab_controllers::Options, report: mp
     });
 }
 
-/// Starts the node agents, and what runs virtual machines on their nodes.
+/// Starts the node agents, and what runs virtual machines on their nodes; returns the machines' own API.
 fn nodes(
     authority: &Authority,
     server: &mut Server,
@@ -167,7 +169,7 @@ fn nodes(
     site: &Arc<Site>,
     network: &Network,
     report: &mpsc::UnboundedSender<String>,
-) -> Result<(), Error> {
+) -> Result<Router, Error> {
     let client = server.client().clone();
     let mut kubelets = Vec::new();
     for node in &site.nodes {
@@ -184,11 +186,11 @@ fn nodes(
         courier: start.courier.clone(),
     };
     let machines = Machines::start(client, options);
+    let api = machines.api();
     for (node, kubelet) in site.nodes.iter().zip(kubelets) {
         let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, KUBELET_PORT));
         let listener = node.netns.run(bind).and_then(|listener| listener);
         let listener = listener.map_err(Error::inside(format!("listen on {}:{KUBELET_PORT}", node.name)))?;
-        let kubelet = kubelet.with_routes(machines.routes(&node.name));
         let (name, report) = (node.name.clone(), report.clone());
         tokio::spawn(async move {
             if let Err(error) = kubelet.run(listener).await {
@@ -202,5 +204,5 @@ fn nodes(
             let _ = report.send(error.to_string());
         }
     });
-    Ok(())
+    Ok(api)
 }

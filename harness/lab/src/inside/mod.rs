@@ -6,6 +6,7 @@
 //! * `dialer`: how the API server reaches node agents
 //! * `component`: the node component, restarted by deleting its pod
 //! * `objects`: what the lab puts into its API: kinds, namespaces, static pods
+//! * `offer`: what the lab adds to one that was there before
 //! * `leave`: what the lab has put into an API server that was there before is taken away
 //! * `answer`: the control socket
 //! * `start`: what the parent says first
@@ -19,6 +20,7 @@ mod joined;
 mod leave;
 mod main;
 mod objects;
+mod offer;
 mod server;
 mod start;
 

@@ -1,17 +1,21 @@
 //! The API server that the lab is behind: its own, or one that was there before.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use axum::Router;
 use kube::Client;
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 use udn_lab_controllers::KubernetesService;
+use udn_lab_machines::{API_GROUP, API_VERSION};
 use udn_lab_node::Reached;
 use udn_lab_sys::site::NodeSite;
 
 use super::api::{self, Api};
 use super::joined::Joined;
+use super::offer::offer;
 use super::start::ApiSide;
 use crate::error::Error;
 use crate::pki::Authority;
@@ -19,7 +23,11 @@ use crate::pki::Authority;
 /// One of both.
 pub(super) enum Server {
     Own(Api),
-    There { joined: Box<Joined>, agents: Vec<(TcpListener, u16)> },
+    There {
+        joined: Box<Joined>,
+        /// For the node agents, in the order of their nodes, and last for the machines' API.
+        listeners: VecDeque<(TcpListener, u16)>,
+    },
 }
 
 /// What a node agent needs of the API server.
@@ -46,7 +54,7 @@ impl Server {
             }
             ApiSide::Joined { server, relay, ports } => {
                 let joined = Box::new(Joined::start(server.clone(), relay.clone()).await?);
-                Ok(Self::There { joined, agents: listeners.zip(ports.iter().copied()).collect() })
+                Ok(Self::There { joined, listeners: listeners.zip(ports.iter().copied()).collect() })
             }
         }
     }
@@ -126,11 +134,32 @@ impl Server {
                 let tls = authority.private_server(&[&node.name], &[node.ipv4.into(), node.ipv6.into()])?;
                 Ok(AgentSide { tls: Arc::new(tls), outside: None })
             }
-            Self::There { joined, agents } => {
+            Self::There { joined, listeners } => {
                 let tls = joined.node_agent(authority, node)?;
-                let outside = (!agents.is_empty()).then(|| agents.remove(0));
+                let outside = listeners.pop_front();
                 let reached = |(listener, port)| (listener, Reached { host: "localhost".into(), port });
                 Ok(AgentSide { tls: Arc::new(tls), outside: outside.map(reached) })
+            }
+        }
+    }
+
+    /// Serves the machines' API behind the API server.
+    pub(super) async fn offer(
+        &mut self,
+        authority: &Authority,
+        machines: Router,
+        problems: mpsc::UnboundedSender<String>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Own(api) => {
+                api.server.aggregate(API_GROUP, API_VERSION, machines);
+                Ok(())
+            }
+            Self::There { joined, listeners } => {
+                let listener = listeners.pop_front();
+                let listener =
+                    listener.ok_or_else(|| Error::inside("serve the machines' API")("no listener is left"))?;
+                offer(joined, authority, listener, machines, problems).await
             }
         }
     }

@@ -32,13 +32,13 @@ pub(crate) enum ApiSide {
         /// The listener's port.
         port: u16,
     },
-    /// One that was there before; a listener for each node agent.
+    /// One that was there before; a listener for each node agent, and one for the machines' API.
     Joined {
         /// How to speak to it.
         server: ApiServer,
         /// Socket of the process that reaches it.
         relay: PathBuf,
-        /// The listeners' ports, in the order of the nodes.
+        /// The listeners' ports, in the order of the nodes; last that of the machines' API.
         ports: Vec<u16>,
     },
 }

@@ -189,7 +189,9 @@ impl World {
     async fn put(&self, plural: &str, name: &str, action: &str) -> Result<(), String> {
         let path = format!("/apis/subresources.kubevirt.io/v1/namespaces/{NAMESPACE}/{plural}/{name}/{action}");
         let answer = self.client.send(http::Request::put(path).body(Body::empty()).unwrap()).await.unwrap();
-        if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+        let status = answer.status();
+        let said = answer.into_body().collect_bytes().await.unwrap();
+        if status.is_success() { Ok(()) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&said))) }
     }
 
     pub(crate) async fn act(&self, name: &str, action: &str) -> Result<(), String> {

@@ -28,7 +28,7 @@ use crate::respond::{partial, reply, shown, warn};
 use crate::server::Cluster;
 use crate::status::Rejection;
 use crate::write::Writer;
-use crate::{discovery, machines, proxy, table};
+use crate::{aggregation, discovery, proxy, table};
 
 /// Largest body of a request, as Kubernetes has it.
 const LARGEST_BODY: usize = 3 * 1024 * 1024;
@@ -100,8 +100,8 @@ async fn route(cluster: Arc<Cluster>, request: Request) -> Result<Response, Reje
         [root, group, version, rest @ ..] if root == "apis" => (group.as_str(), version, rest),
         _ => return Err(Rejection::no_such_path()),
     };
-    if group == machines::GROUP {
-        return machines::handle(&cluster, version, rest, request).await;
+    if let Some(router) = cluster.aggregated.find(group, version) {
+        return Ok(aggregation::hand_over(router, request).await);
     }
     if rest.is_empty() {
         return discovery::kinds(&cluster, group, version);

@@ -3,6 +3,7 @@
 // Clippy knows the functions with `#[test]`, not those that they call.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod aggregation;
 mod apply;
 mod basics;
 mod custom;
@@ -10,7 +11,6 @@ mod deletion;
 mod exec;
 mod kubectl;
 mod load;
-mod machines;
 mod policy;
 mod rights;
 mod services;

@@ -13,7 +13,7 @@ use super::{config_map, from, pod, refusal, start};
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A service account `default/runner` and a client that has its token.
-async fn runner(server: &TestServer, admin: &kube::Client) -> kube::Client {
+pub(super) async fn runner(server: &TestServer, admin: &kube::Client) -> kube::Client {
     let accounts: Api<ServiceAccount> = Api::default_namespaced(admin.clone());
     let account: ServiceAccount = from(json!({"metadata": {"name": "runner"}}));
     accounts.create(&PostParams::default(), &account).await.unwrap();
@@ -22,7 +22,7 @@ async fn runner(server: &TestServer, admin: &kube::Client) -> kube::Client {
     client(server, &issued.status.unwrap().token).await
 }
 
-async fn client(server: &TestServer, token: &str) -> kube::Client {
+pub(super) async fn client(server: &TestServer, token: &str) -> kube::Client {
     let text = server.kubeconfig().replace(&server.token, token);
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&text).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
@@ -34,7 +34,7 @@ fn subjects() -> Value {
 }
 
 /// Grants rules to the runner: in the whole cluster.
-async fn grant(admin: &kube::Client, name: &str, role: Value) {
+pub(super) async fn grant(admin: &kube::Client, name: &str, role: Value) {
     let mut role: ClusterRole = from(role);
     role.metadata.name = Some(name.into());
     Api::all(admin.clone()).create(&PostParams::default(), &role).await.unwrap();

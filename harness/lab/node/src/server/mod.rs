@@ -30,28 +30,24 @@ use crate::kubelet::Host;
 use crate::pod::record::{PodCell, Run};
 
 /// Serves until a listener fails.
-///
-/// `more` is served beside the kubelet's own paths.
-pub(crate) async fn serve(
-    host: Arc<Host>,
-    listeners: Vec<TcpListener>,
-    tls: Arc<ServerConfig>,
-    more: Router,
-) -> io::Result<()> {
-    let acceptor = TlsAcceptor::from(tls);
+pub(crate) async fn serve(host: Arc<Host>, listeners: Vec<TcpListener>, tls: Arc<ServerConfig>) -> io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
         .route("/exec/{namespace}/{pod}/{container}", any(exec::handle))
         .route("/attach/{namespace}/{pod}/{container}", any(attach::handle))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
-        .with_state(host)
-        .merge(more);
-    let all = listeners.into_iter().map(|listener| accept(listener, acceptor.clone(), router.clone()));
+        .with_state(host);
+    let all = listeners.into_iter().map(|listener| serve_https(listener, Arc::clone(&tls), router.clone()));
     futures::future::try_join_all(all).await.map(drop)
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) -> io::Result<()> {
+/// Serves `router` over HTTP/1.1 and TLS, upgrades included, until the listener fails.
+///
+/// # Errors
+/// When the listener can accept no more; trouble with single connections only ends those.
+pub async fn serve_https(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> io::Result<()> {
+    let acceptor = TlsAcceptor::from(tls);
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
