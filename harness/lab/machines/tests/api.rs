@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 
+use axum::Router;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::{ApiResource, Discovery};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use udn_lab_apiserver::testing::TestServer;
 use udn_lab_machines::{API_GROUP, API_VERSION, Machines, Options};
 
@@ -22,10 +24,13 @@ async fn start() -> (TestServer, Client) {
     for definition in udn_api::kubevirt::crds() {
         definitions.create(&PostParams::default(), &definition).await.unwrap();
     }
-    let options = Options { nodes: HashMap::new(), folder: "/nowhere".into(), courier: "/nowhere".into() };
-    let machines = Machines::start(client.clone(), options);
-    server.server.aggregate(API_GROUP, API_VERSION, machines.api());
+    server.server.aggregate(API_GROUP, API_VERSION, machines(&client));
     (server, client)
+}
+
+fn machines(client: &Client) -> Router {
+    let options = Options { nodes: HashMap::new(), folder: "/nowhere".into(), courier: "/nowhere".into() };
+    Machines::start(client.clone(), options).api()
 }
 
 fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
@@ -39,7 +44,7 @@ async fn create(client: &Client, kind: &str, spec: Value) {
     api(client, kind).create(&PostParams::default(), &object).await.unwrap();
 }
 
-async fn machine(client: &Client, strategy: &str) {
+async fn one_machine(client: &Client, strategy: &str) {
     let template = json!({"spec": {"domain": {"devices": {}}}});
     create(client, "VirtualMachine", json!({"runStrategy": strategy, "template": template, "unknown": {"kept": true}}))
         .await;
@@ -110,6 +115,32 @@ async fn discovery_tells_what_can_be_done() {
     assert_eq!(names, expected);
 }
 
+/// As Kubernetes' aggregator asks: without an API server in between.
+#[tokio::test]
+async fn an_aggregator_is_told_of_the_group() {
+    let server = TestServer::start().await.unwrap();
+    let router = machines(&server.client().await.unwrap());
+    let ask = async |method: &str, path: &str| {
+        let request = http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        // It would take another type for discovery in one document.
+        assert_eq!(parts.headers["content-type"], "application/json");
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status.as_u16(), serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let version = json!({"groupVersion": "subresources.kubevirt.io/v1", "version": "v1"});
+    let group = json!({"name": "subresources.kubevirt.io", "versions": [version], "preferredVersion": version});
+    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]});
+    assert_eq!(ask("GET", "/apis").await, (200, groups));
+    let mut alone = group;
+    alone["kind"] = "APIGroup".into();
+    alone["apiVersion"] = "v1".into();
+    assert_eq!(ask("GET", "/apis/subresources.kubevirt.io").await, (200, alone));
+    assert_eq!(ask("GET", "/apis/subresources.kubevirt.io/v1").await.1["kind"], "APIResourceList");
+    let (status, refusal) = ask("POST", "/apis").await;
+    assert_eq!((status, &refusal["reason"]), (405, &json!("MethodNotAllowed")));
+}
+
 #[tokio::test]
 async fn refusals_are_those_of_kubernetes() {
     let (_server, client) = start().await;
@@ -119,7 +150,7 @@ async fn refusals_are_those_of_kubernetes() {
         "details": {"name": "other", "group": "kubevirt.io", "kind": "virtualmachines"},
     });
     assert_eq!(put(&client, "virtualmachines/other/start").await, Err(missing));
-    machine(&client, "Always").await;
+    one_machine(&client, "Always").await;
     let conflict = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 409, "reason": "Conflict",
         "message": "Operation cannot be fulfilled on virtualmachines.kubevirt.io \"db\": \
@@ -165,7 +196,7 @@ async fn a_console_or_pause_is_refused_where_nothing_runs() {
 #[tokio::test]
 async fn start_stop_and_restart_change_what_is_wanted() {
     let (_server, client) = start().await;
-    machine(&client, "Halted").await;
+    one_machine(&client, "Halted").await;
     let machines = api(&client, "VirtualMachine");
     let strategy = async || machines.get("db").await.unwrap().data["spec"]["runStrategy"].clone();
     assert_eq!(conflict(&client, "virtualmachines/db/stop").await, "VM is not running");
@@ -213,7 +244,7 @@ async fn a_machine_says_either_way_when_it_runs_but_not_both() {
 #[tokio::test]
 async fn changes_by_others_at_the_same_time_are_not_lost() {
     let (_server, client) = start().await;
-    machine(&client, "Manual").await;
+    one_machine(&client, "Manual").await;
     let machines = api(&client, "VirtualMachine");
     for round in 0..20 {
         let reset = Patch::Merge(json!({"status": {"stateChangeRequests": null}}));

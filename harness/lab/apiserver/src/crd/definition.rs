@@ -34,7 +34,7 @@ pub(crate) fn resources(definition: &Value) -> Vec<Resource> {
 }
 
 /// Kubernetes' order of versions: v2, v1, v1beta2, v1beta1, v1alpha1, then anything else.
-fn priority(version: &str) -> (u8, u64, u64) {
+pub(crate) fn priority(version: &str) -> (u8, u64, u64) {
     let parse = || -> Option<(u8, u64, u64)> {
         let rest = version.strip_prefix('v')?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

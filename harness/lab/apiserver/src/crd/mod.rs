@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::status::FieldError;
 
 pub(crate) use columns::Column;
-pub(crate) use definition::{check, resources, storage};
+pub(crate) use definition::{check, priority, resources, storage};
 
 /// One version of a custom resource.
 pub(crate) struct CustomVersion {

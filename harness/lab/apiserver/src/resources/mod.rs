@@ -3,10 +3,11 @@
 mod builtin;
 pub(crate) mod typed;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::crd::CustomVersion;
+use crate::crd::{CustomVersion, priority};
 use crate::status::GroupResource;
 
 /// A kind in one version, as clients see it.
@@ -135,6 +136,8 @@ impl Registry {
                 versions.push(resource.version.clone());
             }
         }
+        // Definitions of one group come in any order, with versions of their own.
+        groups.values_mut().for_each(|versions| versions.sort_by_cached_key(|version| Reverse(priority(version))));
         groups
     }
 

@@ -107,23 +107,35 @@ async fn a_blocking_dependent_with_a_finalizer_holds_its_owner() {
 }
 
 fn widgets() -> (CustomResourceDefinition, ApiResource) {
+    kind("Widget", "v1")
+}
+
+fn kind(kind: &str, version: &str) -> (CustomResourceDefinition, ApiResource) {
+    let (singular, plural) = (kind.to_lowercase(), format!("{}s", kind.to_lowercase()));
     let definition = serde_json::from_value(json!({
-        "metadata": {"name": "widgets.test.example.com"},
+        "metadata": {"name": format!("{plural}.test.example.com")},
         "spec": {"group": "test.example.com", "scope": "Namespaced",
-            "names": {"kind": "Widget", "plural": "widgets", "singular": "widget"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "names": {"kind": kind, "plural": plural, "singular": singular},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": {
                 "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}
     }))
     .unwrap();
-    (definition, ApiResource::from_gvk(&GroupVersionKind::gvk("test.example.com", "v1", "Widget")))
+    (definition, ApiResource::from_gvk(&GroupVersionKind::gvk("test.example.com", version, kind)))
 }
 
 async fn define_widgets(cluster: &Cluster, namespace: &str) -> Api<DynamicObject> {
-    let (definition, resource) = widgets();
+    define(cluster, namespace, widgets()).await
+}
+
+async fn define(
+    cluster: &Cluster,
+    namespace: &str,
+    (definition, resource): (CustomResourceDefinition, ApiResource),
+) -> Api<DynamicObject> {
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     definitions.create(&PostParams::default(), &definition).await.unwrap();
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &resource);
-    eventually("widgets are served", async || api.list(&Default::default()).await.map_err(|e| e.to_string())).await;
+    eventually("the kind is served", async || api.list(&Default::default()).await.map_err(|e| e.to_string())).await;
     api
 }
 
@@ -167,6 +179,31 @@ async fn owners_of_a_kind_that_nobody_knew_are_looked_for_again() {
         .await;
     define_widgets(&cluster, "default").await;
     gone::<ConfigMap>(&cluster, "default", "early").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_of_one_group_go_whatever_their_versions() {
+    let cluster = Cluster::start().await;
+    cluster.namespace("tenant").await;
+    let mut all = Vec::new();
+    // As with attachment definitions (v1) and IPAMClaims (v1alpha1).
+    for (name, version) in [("Gadget", "v1alpha1"), ("Widget", "v1")] {
+        let (definition, resource) = kind(name, version);
+        let api = define(&cluster, "tenant", (definition, resource.clone())).await;
+        api.create(&PostParams::default(), &DynamicObject::new("one", &resource)).await.unwrap();
+        all.push(api);
+    }
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    namespaces.delete("tenant", &DeleteParams::default()).await.unwrap();
+    eventually("the namespace is gone", async || match namespaces.get_opt("tenant").await.unwrap() {
+        None => Ok(()),
+        Some(namespace) => Err(format!("{namespace:#?}")),
+    })
+    .await;
+    for api in all {
+        let left = api.list(&Default::default()).await.unwrap();
+        assert!(left.items.is_empty(), "{left:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
