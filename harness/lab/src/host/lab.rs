@@ -145,7 +145,7 @@ impl Lab {
             Some(server) => {
                 let socket = folder.relay();
                 attendants.push(relay::start(sandbox.keeper(), &socket, &server, &log)?);
-                ApiSide::Joined { server, relay: socket, ports }
+                ApiSide::Joined { server: Box::new(server), relay: socket, ports }
             }
         };
         let tools = if from_host { "/" } else { TREE }.into();

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use kube::Client;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -135,7 +134,9 @@ async fn up(
     };
     controllers(client.clone(), options, report.clone());
     let machines = nodes(authority, server, &start, &site, &network, &report)?;
-    server.offer(authority, machines, report.clone()).await?;
+    if server.offer(authority, machines.api(), report.clone()).await? {
+        run_machines(machines, report.clone());
+    }
     // A part that stops says more than the wait for what it should have done.
     tokio::select! {
         result = async {
@@ -161,7 +162,7 @@ fn controllers(client: Client, options: udn_lab_controllers::Options, report: mp
     });
 }
 
-/// Starts the node agents, and what runs virtual machines on their nodes; returns the machines' own API.
+/// Starts the node agents, and gets ready what runs virtual machines on their nodes.
 fn nodes(
     authority: &Authority,
     server: &mut Server,
@@ -169,7 +170,7 @@ fn nodes(
     site: &Arc<Site>,
     network: &Network,
     report: &mpsc::UnboundedSender<String>,
-) -> Result<Router, Error> {
+) -> Result<Machines, Error> {
     let client = server.client().clone();
     let mut kubelets = Vec::new();
     for node in &site.nodes {
@@ -186,7 +187,6 @@ fn nodes(
         courier: start.courier.clone(),
     };
     let machines = Machines::start(client, options);
-    let api = machines.api();
     for (node, kubelet) in site.nodes.iter().zip(kubelets) {
         let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, KUBELET_PORT));
         let listener = node.netns.run(bind).and_then(|listener| listener);
@@ -198,11 +198,13 @@ fn nodes(
             }
         });
     }
-    let report = report.clone();
+    Ok(machines)
+}
+
+fn run_machines(machines: Machines, report: mpsc::UnboundedSender<String>) {
     tokio::spawn(async move {
         if let Err(error) = machines.run().await {
             let _ = report.send(error.to_string());
         }
     });
-    Ok(api)
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
+use kube::api::ListParams;
 use kube::runtime::wait::Condition;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,14 +25,25 @@ const NAME: &str = "virt-api";
 /// Where the service leads.
 const HOST: &str = "localhost";
 
-/// Serves the machines' API on a listener of the host and has the server aggregate it; waits until it does.
+/// Serves the machines' API on a listener of the host and has the server aggregate it; waits until it does. Returns whether the
+/// server aggregates APIs at all.
 pub(super) async fn offer(
     joined: &Joined,
     authority: &Authority,
     (listener, port): (TcpListener, u16),
     machines: Router,
     problems: UnboundedSender<String>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let client = &joined.client;
+    let services = Api::<APIService>::all(client.clone());
+    match services.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            tracing::warn!("the API server aggregates no APIs: there are no virtual machines");
+            return Ok(false);
+        }
+        Err(error) => return Err(Error::inside("look for API services")(error)),
+    }
     let tls = {
         let (name, host) = (format!("{NAME}.{NAMESPACE}.svc"), Ipv4Addr::LOCALHOST.into());
         joined.aggregated(authority, &[&name, HOST], &[host])?
@@ -41,7 +53,6 @@ pub(super) async fn offer(
             let _ = problems.send(format!("the machines' API stopped: {error}"));
         }
     });
-    let client = &joined.client;
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.into());
     create(&Api::all(client.clone()), &namespace).await?;
@@ -60,10 +71,10 @@ pub(super) async fn offer(
     });
     let api_service: APIService =
         serde_json::from_value(api_service).map_err(Error::inside("describe an API service"))?;
-    let services = Api::all(client.clone());
     create(&services, &api_service).await?;
     let name = format!("{API_VERSION}.{API_GROUP}");
-    until(&services, &name, available(), format!("API service {name} to be available")).await
+    until(&services, &name, available(), format!("API service {name} to be available")).await?;
+    Ok(true)
 }
 
 fn available() -> impl Condition<APIService> {

@@ -22,7 +22,7 @@ use crate::pki::Authority;
 
 /// One of both.
 pub(super) enum Server {
-    Own(Api),
+    Own(Box<Api>),
     There {
         joined: Box<Joined>,
         /// For the node agents, in the order of their nodes, and last for the machines' API.
@@ -50,10 +50,10 @@ impl Server {
         match side {
             ApiSide::Own { port } => {
                 let host = listeners.next().ok_or_else(|| Error::inside("take over its listener")("there is none"))?;
-                Api::start(authority, host, *port, report).await.map(Self::Own)
+                Api::start(authority, host, *port, report).await.map(|api| Self::Own(Box::new(api)))
             }
             ApiSide::Joined { server, relay, ports } => {
-                let joined = Box::new(Joined::start(server.clone(), relay.clone()).await?);
+                let joined = Box::new(Joined::start((**server).clone(), relay.clone()).await?);
                 Ok(Self::There { joined, listeners: listeners.zip(ports.iter().copied()).collect() })
             }
         }
@@ -143,17 +143,17 @@ impl Server {
         }
     }
 
-    /// Serves the machines' API behind the API server.
+    /// Serves the machines' API behind the API server; returns whether that aggregates APIs at all.
     pub(super) async fn offer(
         &mut self,
         authority: &Authority,
         machines: Router,
         problems: mpsc::UnboundedSender<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         match self {
             Self::Own(api) => {
                 api.server.aggregate(API_GROUP, API_VERSION, machines);
-                Ok(())
+                Ok(true)
             }
             Self::There { joined, listeners } => {
                 let listener = listeners.pop_front();

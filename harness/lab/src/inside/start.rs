@@ -35,7 +35,7 @@ pub(crate) enum ApiSide {
     /// One that was there before; a listener for each node agent, and one for the machines' API.
     Joined {
         /// How to speak to it.
-        server: ApiServer,
+        server: Box<ApiServer>,
         /// Socket of the process that reaches it.
         relay: PathBuf,
         /// The listeners' ports, in the order of the nodes; last that of the machines' API.
