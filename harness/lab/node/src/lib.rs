@@ -9,7 +9,7 @@
 //! * `volumes`: what pods mount
 //! * `probes`: startup, readiness and liveness
 //! * `output`, `terminal`: what containers print, and pseudo terminals
-//! * `server`: exec, attach and logs over HTTPS
+//! * `server`: exec and attach over HTTPS, by WebSocket or SPDY/3.1, and logs
 //! * `events`: events about pods
 //! * `readiness`: waiting for file descriptors
 //!

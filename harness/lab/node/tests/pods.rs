@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use kube::api::{AttachParams, LogParams, Patch, PatchParams};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
+use support::spdy::{self, Spdy};
 use support::{World, condition, container, is_ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -55,6 +56,10 @@ fn main() -> ExitCode {
         a_container_has_its_own_file_system,
         exec_loses_nothing_and_knows_the_exit_code,
         exec_with_a_terminal,
+        exec_over_spdy,
+        exec_with_a_terminal_over_spdy,
+        attach_over_spdy,
+        spdy_without_a_known_protocol_is_forbidden,
         many_execs_at_once,
         a_failed_exec_does_not_keep_the_pod_from_ending,
         init_containers_come_first_and_share_volumes,
@@ -180,6 +185,66 @@ async fn exec_with_a_terminal(world: &World) {
     let status = process.take_status().unwrap().await.unwrap();
     assert_eq!(status.reason.as_deref(), Some("NonZeroExitCode"), "{status:?}");
     world.delete("tty", Some(0)).await;
+}
+
+async fn exec_over_spdy(world: &World) {
+    world.create("spdy", json!({ "containers": [shell(SLEEP)] })).await;
+    world.ready("spdy").await;
+    let path = "spdy/exec?stdin=1&stdout=1&stderr=1&command=sh&command=-c&command=cat;echo%20err%3E%262;exit%207";
+    let mut spdy = Spdy::open(world, path, &["error", "stdin", "stdout", "stderr"]).await;
+    spdy.writer.ping(5).await;
+    let input: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    for piece in input.chunks(70_000) {
+        spdy.writer.send("stdin", piece, false).await;
+    }
+    spdy.writer.send("stdin", b"", true).await;
+    let answers = spdy.answers().await;
+    assert!(answers.streams["stdout"].0 == input, "{} bytes came back", answers.streams["stdout"].0.len());
+    assert_eq!(String::from_utf8_lossy(&answers.streams["stderr"].0), "err\n");
+    let status: serde_json::Value = serde_json::from_slice(&answers.streams["error"].0).unwrap();
+    assert_eq!(status["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "7" }));
+    assert!(answers.streams.values().all(|(_, ended)| *ended), "{answers:?}");
+    assert_eq!((answers.pings, answers.gone_away), (vec![vec![0, 0, 0, 5]], true));
+    world.delete("spdy", Some(0)).await;
+}
+
+async fn exec_with_a_terminal_over_spdy(world: &World) {
+    world.create("spdytty", json!({ "containers": [shell(SLEEP)] })).await;
+    world.ready("spdytty").await;
+    // Clients ask for standard error although a terminal has none.
+    let path = "spdytty/exec?stdin=1&stdout=1&stderr=1&tty=1&command=sh";
+    let mut spdy = Spdy::open(world, path, &["error", "stdin", "stdout", "resize"]).await;
+    spdy.writer.send("resize", b"{\"Width\":77,\"Height\":33}\n", false).await;
+    spdy.writer.send("stdin", b"sleep 0.3; stty size; tty; exit\n", false).await;
+    let answers = spdy.answers().await;
+    let text = String::from_utf8_lossy(&answers.streams["stdout"].0);
+    assert!(text.contains("33 77") && text.contains("/dev/pts/0"), "{text}");
+    let status: serde_json::Value = serde_json::from_slice(&answers.streams["error"].0).unwrap();
+    assert_eq!(status["status"], "Success");
+    world.delete("spdytty", Some(0)).await;
+}
+
+async fn attach_over_spdy(world: &World) {
+    let mut spec = json!({ "restartPolicy": "Never", "containers": [shell("read x; echo got $x; echo err >&2")] });
+    spec["containers"][0]["stdin"] = true.into();
+    world.create("spdyattach", spec).await;
+    world.ready("spdyattach").await;
+    let path = "spdyattach/attach?stdin=1&stdout=1&stderr=1";
+    let mut spdy = Spdy::open(world, path, &["error", "stdin", "stdout", "stderr"]).await;
+    spdy.writer.send("stdin", b"word\n", false).await;
+    let answers = spdy.answers().await;
+    assert_eq!(String::from_utf8_lossy(&answers.streams["stdout"].0), "got word\n");
+    assert_eq!(String::from_utf8_lossy(&answers.streams["stderr"].0), "err\n");
+    world.delete("spdyattach", Some(0)).await;
+}
+
+async fn spdy_without_a_known_protocol_is_forbidden(world: &World) {
+    world.create("spdyold", json!({ "containers": [shell(SLEEP)] })).await;
+    world.ready("spdyold").await;
+    let answer = spdy::ask(world, "spdyold/exec?stdout=1&command=true", "v2.channel.k8s.io,channel.k8s.io").await;
+    assert_eq!(answer.status(), http::StatusCode::FORBIDDEN);
+    assert_eq!(answer.headers()["x-accepted-stream-protocol-versions"], "v4.channel.k8s.io");
+    world.delete("spdyold", Some(0)).await;
 }
 
 async fn many_execs_at_once(world: &World) {

@@ -1,19 +1,18 @@
-//! The streams of a container's own process over a WebSocket.
+//! The streams of a container's own process, carried to the client.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use super::channels::{self, Channels, STDERR, STDOUT};
+use super::channels::{self, Asked, Channels, Source};
 use super::exec::{Feeding, follow_size};
-use super::{Query, Target, find_run, flag};
+use super::upgrade::Upgrade;
+use super::{Query, Target, find_run};
 use crate::kubelet::Host;
 use crate::output::Stream;
 use crate::pod::record::Run;
@@ -22,12 +21,12 @@ pub(super) async fn handle(
     State(host): State<Arc<Host>>,
     Target { 0: (namespace, pod, container) }: Target,
     Query { 0: query }: Query,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Response {
     match find_run(&host, &namespace, &pod, &container) {
         Ok(run) => {
-            let stdin = flag(&query, "stdin") || flag(&query, "input");
-            channels::upgrade(upgrade, async move |channels| session(&run, stdin, channels).await)
+            let streams = Asked::of(&query);
+            upgrade.serve(streams, async move |channels| session(&run, streams.stdin, channels).await)
         }
         Err(refusal) => refusal.into_response(),
     }
@@ -55,8 +54,8 @@ async fn session(run: &Arc<Run>, stdin: bool, mut channels: Channels) {
         tokio::select! {
             biased;
             piece = live.recv() => match piece {
-                Ok((Stream::Out, bytes)) => channels.output.send(STDOUT, &bytes).await,
-                Ok((Stream::Err, bytes)) => channels.output.send(STDERR, &bytes).await,
+                Ok((Stream::Out, bytes)) => channels.output.send(Source::Stdout, &bytes).await,
+                Ok((Stream::Err, bytes)) => channels.output.send(Source::Stderr, &bytes).await,
                 // A client that is too slow misses some, as `logs` has it all.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => break,

@@ -1,11 +1,9 @@
-//! A new process in a container, its streams over a WebSocket.
+//! A new process in a container, its streams carried to the client.
 
 use std::io;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -14,8 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::channels::{self, Channels, Output, STDERR, STDOUT};
-use super::{Query, Target, find_run, flag};
+use super::channels::{self, Asked, Channels, Output, Source};
+use super::upgrade::Upgrade;
+use super::{Query, Target, find_run};
 use crate::container::job::{Job, Program};
 use crate::container::spawn::{Process, Streams};
 use crate::kubelet::Host;
@@ -27,33 +26,24 @@ use crate::terminal::Terminal;
 /// What was asked for.
 struct Wanted {
     command: Vec<String>,
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    terminal: bool,
+    streams: Asked,
 }
 
 pub(super) async fn handle(
     State(host): State<Arc<Host>>,
     Target { 0: (namespace, pod, container) }: Target,
     Query { 0: query }: Query,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Response {
     let command: Vec<String> =
         query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
-    let asked = |long: &str, short: &str| flag(&query, long) || flag(&query, short);
-    let wanted = Wanted {
-        command,
-        stdin: asked("stdin", "input"),
-        stdout: asked("stdout", "output"),
-        stderr: asked("stderr", "error"),
-        terminal: flag(&query, "tty"),
-    };
+    let streams = Asked::of(&query);
+    let wanted = Wanted { command, streams };
     if wanted.command.is_empty() {
         return (StatusCode::BAD_REQUEST, "you must specify at least 1 command for exec\n").into_response();
     }
     match find_run(&host, &namespace, &pod, &container) {
-        Ok(run) => channels::upgrade(upgrade, async move |channels| session(&host, &run, wanted, channels).await),
+        Ok(run) => upgrade.serve(streams, async move |channels| session(&host, &run, wanted, channels).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -70,14 +60,14 @@ async fn session(host: &Host, run: &Arc<Run>, wanted: Wanted, mut channels: Chan
 async fn serve(host: &Host, run: &Arc<Run>, wanted: &Wanted, channels: &mut Channels) -> io::Result<Value> {
     let program = Program {
         argv: wanted.command.clone(),
-        env: with_terminal(run.program.env.clone(), wanted.terminal),
-        terminal: wanted.terminal,
+        env: with_terminal(run.program.env.clone(), wanted.streams.terminal),
+        terminal: wanted.streams.terminal,
         ..run.program.clone()
     };
     let namespaces = run.process.namespaces()?;
     let output = channels.output.clone();
     let typed = std::mem::replace(&mut channels.stdin, mpsc::channel(1).1);
-    let exit = if wanted.terminal {
+    let exit = if wanted.streams.terminal {
         let (process, terminal) = host.spawner.spawn(Job::Join(program), namespaces, None).await.map_err(worded)?;
         let terminal = terminal.ok_or_else(|| io::Error::other("the process has no terminal"))?;
         with_a_terminal(&process, Terminal::new(terminal)?, typed, channels.size.clone(), &output).await
@@ -87,11 +77,16 @@ async fn serve(host: &Host, run: &Arc<Run>, wanted: &Wanted, channels: &mut Chan
         let (stderr_reader, stderr) = output::pipe_from_process()?;
         let streams = Streams { stdin, stdout, stderr };
         let (process, _) = host.spawner.spawn(Job::Join(program), namespaces, Some(streams)).await.map_err(worded)?;
-        let _stdin = if wanted.stdin { Some(Feeding::pipe(typed, to_stdin)) } else { None };
+        let _stdin = if wanted.streams.stdin { Some(Feeding::pipe(typed, to_stdin)) } else { None };
         let muted = |wanted: bool| if wanted { output.clone() } else { Output::muted() };
-        let (to_stdout, to_stderr) = (muted(wanted.stdout), muted(wanted.stderr));
+        let (to_stdout, to_stderr) = (muted(wanted.streams.stdout), muted(wanted.streams.stderr));
         // The end of the output, not of the process, ends the session: what the process left running may still print.
-        tokio::join!(process.exited(), to_stdout.copy(STDOUT, stdout_reader), to_stderr.copy(STDERR, stderr_reader)).0
+        tokio::join!(
+            process.exited(),
+            to_stdout.copy(Source::Stdout, stdout_reader),
+            to_stderr.copy(Source::Stderr, stderr_reader)
+        )
+        .0
     };
     Ok(channels::ended(&wanted.command, exit))
 }
@@ -116,7 +111,7 @@ async fn with_a_terminal(
     let copy = async {
         let mut chunk = vec![0; 32 * 1024];
         while let Ok(count @ 1..) = terminal.read(&mut chunk).await {
-            output.send(STDOUT, &chunk[..count]).await;
+            output.send(Source::Stdout, &chunk[..count]).await;
         }
     };
     tokio::join!(process.exited(), copy).0

@@ -1,14 +1,20 @@
 //! Exec, attach and logs over HTTPS, at a kubelet's paths.
 //!
-//! * [`channels`]: the WebSocket protocol between a client and a process
 //! * [`exec`]: a new process in a container
 //! * [`attach`]: the streams of the container's own process
+//! * [`channels`]: what either of them and a client say to each other, whatever the wire
+//! * [`upgrade`]: which wire a request asks for
+//! * [`websocket`]: the one of today's clients
+//! * [`spdy`]: SPDY/3.1, which older clients speak, and API servers before Kubernetes 1.36 whatever their client speaks
 //! * [`logs`]: what a container has printed
 
 mod attach;
 mod channels;
 mod exec;
 mod logs;
+mod spdy;
+mod upgrade;
+mod websocket;
 
 use std::io;
 use std::net::TcpListener;
@@ -18,7 +24,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -34,8 +40,8 @@ pub(crate) async fn serve(host: Arc<Host>, listeners: Vec<TcpListener>, tls: Arc
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
-        .route("/exec/{namespace}/{pod}/{container}", any(exec::handle))
-        .route("/attach/{namespace}/{pod}/{container}", any(attach::handle))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::handle).post(exec::handle))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::handle).post(attach::handle))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::handle))
         .with_state(host);
     let all = listeners.into_iter().map(|listener| serve_https(listener, Arc::clone(&tls), router.clone()));

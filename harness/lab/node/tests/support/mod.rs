@@ -1,5 +1,7 @@
 //! A node agent with a real API server, and a network of one bridge.
 
+pub(crate) mod spdy;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
