@@ -39,7 +39,7 @@ fn run(args: Vec<OsString>) -> Result<ExitCode, Error> {
             let _ = std::io::stdin().read_line(&mut line);
             lab.stop()?;
         }
-        ["down"] => udn_lab::down(&cache, name)?,
+        ["down"] => udn_lab::down(&cache, name)?.iter().for_each(|kept| eprintln!("stays at the API server: {kept}")),
         ["status"] => println!("{:#?}", udn_lab::find(&cache, name)?.status()?),
         ["exec", place, ..] => {
             let status = udn_lab::command(&cache, name, place, &args[2..])?.status();

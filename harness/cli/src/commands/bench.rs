@@ -1,5 +1,6 @@
 //! `bench`: how fast and how small, beside what it is meant to be.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::args::{self, Format, Run, Selection};
 use crate::bench::figures::{Benchmark, Bound, Figure, Samples, Unit};
 use crate::bench::processes::Peak;
 use crate::bench::runs::Speed;
+use crate::bench::wide;
 use crate::failure::{Failure, printed};
 use crate::reporting::{Events, Reporting};
 use crate::{interrupt, select, target, tied};
@@ -106,18 +108,22 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
     let mut runs = Vec::new();
     for turn in 1..=args.runs {
         let stage = events.stage(&format!("run ({turn} of {})", args.runs));
-        let run = run(&args.filters).await;
+        let run = run(&args.filters, &[]).await;
         stage.end(run.as_ref().err());
         let (speed, seen) = run?;
         runs.push(speed);
         peak = peak.with(&seen);
     }
     let stage = events.stage("run of one matrix");
-    let alone = run(&MATRIX.map(String::from)).await;
+    let alone = run(&MATRIX.map(String::from), &[]).await;
     stage.end(alone.as_ref().err());
     let (alone, _) = alone?;
+    let stage = events.stage("run of one large matrix");
+    let large = large().await;
+    stage.end(large.as_ref().err());
+    let large = large?;
     let mut figures = vec![up_figure(ups)];
-    figures.extend(run_figures(&runs, &alone));
+    figures.extend(run_figures(&runs, &alone, &large));
     figures.push(rate_figure(&rates));
     figures.extend(size_figures(&peak));
     Ok(Benchmark {
@@ -151,8 +157,16 @@ async fn rate(lab: &Lab) -> Result<Rate, Failure> {
     rate
 }
 
+/// A run of the largest matrix, with the world for itself.
+async fn large() -> Result<Speed, Failure> {
+    let folder = tempfile::tempdir().context("cannot make a folder for fixtures").map_err(Failure::setup)?;
+    wide::fixtures(folder.path())?;
+    let fixtures = [OsStr::new("--fixtures"), folder.path().as_os_str()];
+    run(&wide::FILTERS.map(String::from), &fixtures).await.map(|(speed, _)| speed)
+}
+
 /// A run in a process of its own, as a user starts it.
-async fn run(filters: &[String]) -> Result<(Speed, Peak), Failure> {
+async fn run(filters: &[String], options: &[&OsStr]) -> Result<(Speed, Peak), Failure> {
     // Among the labs, by a name by which the next lab knows whose it was, and removes it if this is killed.
     let out = tempfile::Builder::new()
         .prefix(&format!("run-{}-bench-", std::process::id()))
@@ -163,6 +177,7 @@ async fn run(filters: &[String]) -> Result<(Speed, Peak), Failure> {
         .args(tied::arguments())
         .args(["run", "--fresh-lab", "--out"])
         .arg(out.path())
+        .args(options)
         .args(filters)
         .env_remove("UDN_TARGET")
         .stdin(Stdio::null())
@@ -218,14 +233,8 @@ fn up_figure(samples: Vec<f64>) -> Figure {
     }
 }
 
-fn run_figures(runs: &[Speed], alone: &Speed) -> Vec<Figure> {
-    let mut verdicts: Vec<String> = runs
-        .iter()
-        .map(|run| match run.counts.total() - run.counts.pass - run.counts.skip {
-            0 => format!("{} hold", text::count(run.counts.total(), "cell")),
-            bad => format!("{} of {} do not hold", text::number(bad), text::count(run.counts.total(), "cell")),
-        })
-        .collect();
+fn run_figures(runs: &[Speed], alone: &Speed, wide: &Speed) -> Vec<Figure> {
+    let mut verdicts: Vec<String> = runs.iter().map(verdict).collect();
     verdicts.dedup();
     let known = |suite: &String| ISOLATION_RUN.0.contains(&suite.as_str());
     let suites = || runs.iter().flat_map(|run| &run.suites);
@@ -264,7 +273,23 @@ fn run_figures(runs: &[Speed], alone: &Speed) -> Vec<Figure> {
     if !large.is_empty() {
         figures.push(round(format!("round of more than {limit} cells"), LARGE_ROUND, large, beside));
     }
+    let widest = wide.rounds.iter().filter(|(cells, _)| *cells >= wide::CELLS);
+    let limit = text::number(wide::CELLS);
+    figures.push(round(
+        format!("round of {limit} cells or more"),
+        LARGE_ROUND,
+        widest.map(|(_, ms)| as_f64(*ms)).collect(),
+        &format!(", {}", verdict(wide)),
+    ));
     figures
+}
+
+fn verdict(run: &Speed) -> String {
+    let cells = text::count(run.counts.total(), "cell");
+    match run.counts.total() - run.counts.pass - run.counts.skip {
+        0 => format!("{cells} hold"),
+        bad => format!("{} of {cells} do not hold", text::number(bad)),
+    }
 }
 
 fn rate_figure(rates: &[Rate]) -> Figure {
