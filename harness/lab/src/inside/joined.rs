@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::PostParams;
+use kube::api::{LogParams, PostParams};
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use rustls::ServerConfig;
@@ -28,6 +29,9 @@ use crate::pki::Authority;
 const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 const CLIENTS: &str = "client-ca-file";
 const FRONT_PROXIES: &str = "requestheader-client-ca-file";
+/// Before the next connection is taken where one could not be.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// A server that was there before.
 pub(super) struct Joined {
     relay: PathBuf,
@@ -84,6 +88,25 @@ impl Joined {
         )
     }
 
+    /// Whether the server gets through to the node agents, by what one of them has of a pod's log.
+    pub(super) async fn reaches_node_agents(&self, namespace: &str, pod: &str) -> Result<(), Error> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let Err(error) = pods.logs(pod, &LogParams::default()).await else { return Ok(()) };
+        let told = match error {
+            kube::Error::Api(status) => status.message,
+            error => error.to_string(),
+        };
+        Err(Error::Join {
+            url: self.existing.url.clone(),
+            reason: format!(
+                "it does not get through to the lab's node agents ({told}); they are at localhost, as addresses of type \
+                 Hostname: start it with these first in --kubelet-preferred-address-types, with \
+                 --kubelet-client-certificate signed by one of --client-ca-file, and without \
+                 --kubelet-certificate-authority"
+            ),
+        })
+    }
+
     /// The TLS side of a node agent, for whom the server says.
     pub(super) fn node_agent(&self, authority: &Authority, node: &NodeSite) -> Result<ServerConfig, Error> {
         let addresses = [node.ipv4.into(), node.ipv6.into(), Ipv4Addr::LOCALHOST.into()];
@@ -133,7 +156,11 @@ fn forward(listener: TcpListener, relay: PathBuf) -> Result<(), Error> {
     let listener = prepare().map_err(Error::inside("lead to the API server"))?;
     tokio::spawn(async move {
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else {
+                // No descriptor is free at this moment.
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
             let relay = relay.clone();
             tokio::spawn(async move {
                 let carried = carry(stream, &relay).await;

@@ -144,6 +144,7 @@ async fn up(
         } => result?,
         Some(problem) = reported.recv() => return Err(Error::inside("start everything")(problem)),
     }
+    server.reaches_node_agents().await?;
     steps.done("nodes");
     tokio::spawn(component::follow(client, ground.clone(), network, report));
     let looked_after = ground.clone();

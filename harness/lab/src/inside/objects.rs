@@ -19,7 +19,9 @@ use super::component;
 use crate::error::Error;
 
 /// Namespace of what stands outside the cluster.
-const EXTERNAL_NAMESPACE: &str = "udn-external";
+pub(super) const EXTERNAL_NAMESPACE: &str = "udn-external";
+/// The pod there.
+pub(super) const EXTERNAL_POD: &str = "external";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Creates an object, labelled as the lab's; one that is there is left as it is.
@@ -85,7 +87,7 @@ pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
 fn external() -> Value {
     json!({
         "metadata": {
-            "name": "external",
+            "name": EXTERNAL_POD,
             "labels": {"udn-conformance.io/vantage-point": "external", "udn-conformance.io/load-balancers": ""},
             "annotations": {
                 "lab.udn-conformance.io/netns": "external",
@@ -117,7 +119,7 @@ pub(super) async fn pods(client: &Client, nodes: &[NodeSite]) -> Result<(), Erro
     create_json::<Pod>(client, EXTERNAL_NAMESPACE, external()).await?;
     let pods = Api::<Pod>::namespaced(client.clone(), EXTERNAL_NAMESPACE);
     let running = kube::runtime::conditions::is_pod_running();
-    until(&pods, "external", running, format!("pod {EXTERNAL_NAMESPACE}/external to run")).await?;
+    until(&pods, EXTERNAL_POD, running, format!("pod {EXTERNAL_NAMESPACE}/{EXTERNAL_POD} to run")).await?;
     component::ready(client, nodes.len()).await
 }
 

@@ -15,6 +15,7 @@ use udn_lab_sys::site::NodeSite;
 
 use super::api::{self, Api};
 use super::joined::Joined;
+use super::objects::{EXTERNAL_NAMESPACE, EXTERNAL_POD};
 use super::offer::offer;
 use super::start::ApiSide;
 use crate::error::Error;
@@ -72,6 +73,15 @@ impl Server {
         match self {
             Self::Own(_) => None,
             Self::There { joined, .. } => Some(joined.client.clone()),
+        }
+    }
+
+    /// Whether it gets through to the node agents, once the external host's pod runs.
+    pub(super) async fn reaches_node_agents(&self) -> Result<(), Error> {
+        match self {
+            // It is the lab's, as they are.
+            Self::Own(_) => Ok(()),
+            Self::There { joined, .. } => joined.reaches_node_agents(EXTERNAL_NAMESPACE, EXTERNAL_POD).await,
         }
     }
 

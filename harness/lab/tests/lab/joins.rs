@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use udn_lab::{Error, Lab, Options, default_folder};
 use udn_lab_apiserver::KubeletDialer;
-use udn_lab_apiserver::testing::TestServer;
+use udn_lab_apiserver::testing::{NoKubelets, TestServer};
 
 use crate::look;
 
@@ -120,6 +120,18 @@ pub(crate) fn joins() -> Result<(), Failed> {
     // The network, and what was made of it.
     let kinds = ["network-attachment-definitions.k8s.cni.cncf.io", "userdefinednetworks.k8s.ovn.org"];
     assert_eq!(kept, kinds.map(|kind| format!("kind {kind}: there is default/n")));
+
+    // A server that does not get through to the node agents could run no probe.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let deaf = runtime.block_on(TestServer::start_with(address, Arc::new(NoKubelets))).unwrap();
+    let of_deaf = folder.path().join("deaf");
+    deaf.write_kubeconfig(&of_deaf)?;
+    let client = runtime.block_on(deaf.client()).unwrap();
+    runtime.block_on(service(&client));
+    let before = runtime.block_on(everything(&client));
+    let refusal = Lab::start(&options(&of_deaf), &|_| {}).unwrap_err().to_string();
+    assert!(refusal.contains("--kubelet-preferred-address-types"), "{refusal}");
+    assert_eq!(runtime.block_on(everything(&client)), before, "something is left at the API server");
 
     let gone = Lab::start(&options(&folder.path().join("none")), &|_| {}).unwrap_err();
     assert!(matches!(gone, Error::Kubeconfig { .. }), "{gone:?}");
