@@ -1,12 +1,13 @@
 //! What the lab puts into its API: kinds, admission policies, namespaces, static pods.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::PostParams;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub(super) const EXTERNAL_NAMESPACE: &str = "udn-external";
 /// The pod there.
 pub(super) const EXTERNAL_POD: &str = "external";
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks for a kind.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Creates an object, labelled as the lab's; one that is there is left as it is.
 pub(super) async fn create<K>(api: &Api<K>, object: &K) -> Result<(), Error>
@@ -62,7 +65,8 @@ pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
     for crd in &crds {
         let name = crd.metadata.name.clone().unwrap_or_default();
         let established = kube::runtime::conditions::is_crd_established();
-        until(&kinds, &name, established, format!("kind {name} to be served")).await?;
+        until(&kinds, &name, established, format!("kind {name} to be established")).await?;
+        served(client, crd).await?;
     }
     let (policies, bindings) = (Api::all(client.clone()), Api::all(client.clone()));
     for (policy, binding) in udn_api::admission_policies() {
@@ -81,6 +85,31 @@ pub(super) async fn cluster(client: &Client) -> Result<(), Error> {
         "spec": {"config": json!({"cniVersion": "1.1.0", "name": "ovn-kubernetes", "type": "ovn-k8s-cni-overlay"}).to_string()},
     });
     create_json::<udn_api::NetworkAttachmentDefinition>(client, OVN_NAMESPACE, default_network).await
+}
+
+/// Waits until requests for a kind find it: some time after it is established, where the server is not the lab's own.
+async fn served(client: &Client, crd: &CustomResourceDefinition) -> Result<(), Error> {
+    let (group, kind) = (&crd.spec.group, &crd.spec.names.kind);
+    for version in crd.spec.versions.iter().filter(|version| version.served) {
+        let resource = ApiResource::from_gvk_with_plural(
+            &GroupVersionKind::gvk(group, &version.name, kind),
+            &crd.spec.names.plural,
+        );
+        let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
+        let started = Instant::now();
+        loop {
+            match objects.list_metadata(&ListParams::default().limit(1)).await {
+                Ok(_) => break,
+                Err(kube::Error::Api(status)) if status.code == 404 && started.elapsed() < DEADLINE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    return Err(Error::inside(format!("look for {kind}s of {}", resource.api_version))(error));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The external host, as a pod.

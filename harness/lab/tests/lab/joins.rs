@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -135,7 +136,14 @@ pub(crate) fn joins() -> Result<(), Failed> {
 
     let gone = Lab::start(&options(&folder.path().join("none")), &|_| {}).unwrap_err();
     assert!(matches!(gone, Error::Kubeconfig { .. }), "{gone:?}");
+    let address = server.address;
     drop(server);
+    // It ends in its own time.
+    let ended = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(address).is_ok() {
+        assert!(Instant::now() < ended, "the server does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let silent = Lab::start(&options(&kubeconfig), &|_| {}).unwrap_err();
     assert!(matches!(silent, Error::Join { .. }), "{silent:?}");
     assert!(udn_lab::list(&default_folder()).iter().all(|lab| !lab.name().starts_with(&own_prefix())));
