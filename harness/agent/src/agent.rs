@@ -71,9 +71,13 @@ impl Agent {
         self.control.serve_console(&self.reactor, device)
     }
 
-    /// Configures the network of this VM as the network says, and serves its console as soon as that is there.
-    pub(crate) fn be_guest(&mut self, console: String, log: Log) -> Result<(), Errno> {
-        self.guest = Some(Guest::start(&self.reactor, console, log)?);
+    /// Configures the network of this VM as the network says, and serves its console: as soon as that is there, unless it is
+    /// open already.
+    pub(crate) fn be_guest(&mut self, path: String, console: Option<OwnedFd>, log: Log) -> Result<(), Errno> {
+        self.guest = Some(Guest::start(&self.reactor, path, log)?);
+        if let Some(console) = console {
+            self.control.serve_console(&self.reactor, console)?;
+        }
         self.look_around();
         Ok(())
     }

@@ -33,13 +33,13 @@ const UPLOADS: usize = 8;
 
 /// A cluster.
 pub struct Kube {
-    objects: Objects,
+    pub(crate) objects: Objects,
     survey: Survey,
     run: String,
     image: Option<String>,
     guest_image: Option<String>,
     ready_deadline: Duration,
-    session: u64,
+    pub(crate) session: u64,
     uploads: Arc<Semaphore>,
     outposts: Arc<Outposts>,
     with_nodes: bool,

@@ -11,6 +11,7 @@
 //! | [`names`] | labels, prefixes, paths: everything by which a run's objects are told |
 //! | [`cluster`] | [`Kube`]: worlds and what they share |
 //! | [`cleanup`] | finds and removes what runs left behind |
+//! | [`boots`] | how long a guest takes to answer |
 //! | [`rate`] | how many probes a second one agent makes |
 //! | [`vm`] | VMs: their launcher pods, migrations, guests |
 //!
@@ -22,6 +23,7 @@
 mod act;
 mod addresses;
 pub mod agent;
+pub mod boots;
 mod claims;
 pub mod cleanup;
 pub mod cluster;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     }
     let trials = vec![
         Trial::test("a_guest_boots_moves_and_keeps_its_connections", moves),
+        Trial::test("guests_that_go_on_from_one_are_machines_of_their_own", copies),
         Trial::test("migrations_that_go_wrong_leave_the_guest_where_it_was", faults),
         Trial::test("run_strategies_start_stop_and_restart", strategies),
         Trial::test("killed_at_any_moment_nothing_is_left", killed::killed),
@@ -121,6 +122,41 @@ fn moves() -> Result<(), Failed> {
     })
 }
 
+fn copies() -> Result<(), Failed> {
+    in_a_world(async |world| {
+        let mut addresses = std::collections::BTreeSet::new();
+        for (name, boot) in [("first", "snapshot"), ("second", "snapshot"), ("third", "kernel")] {
+            let began = std::time::Instant::now();
+            world.machine_by(name, boot).await;
+            let status = world.running(name).await;
+            let runs = began.elapsed();
+            let mut console = world.console(name).await;
+            console.hello(Duration::from_secs(60)).await;
+            println!("{name}, from {boot}: runs after {runs:?}, answers after {:?}", began.elapsed());
+            let interface = &status["interfaces"][0];
+            let address = interface["ipAddress"].as_str().unwrap().to_owned();
+            let facts = console.configured(&address).await;
+            assert!(facts.contains(&address), "{name} has not got {address} by DHCP: {facts}");
+            assert!(facts.contains(interface["mac"].as_str().unwrap()), "{name} has another MAC: {facts}");
+            assert!(!facts.contains("troubles"), "{name}: {facts}");
+            let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+            let granted = &facts["facts"]["guest"]["dhcpv4"]["granted_us"];
+            let granted = std::time::UNIX_EPOCH + Duration::from_micros(granted.as_u64().expect("a lease"));
+            let wrong =
+                granted.elapsed().map_or_else(|error| error.duration(), |age| age.saturating_sub(began.elapsed()));
+            assert!(wrong < Duration::from_secs(2), "{name}'s clock is wrong by {wrong:?}");
+            addresses.insert(address);
+        }
+        assert_eq!(addresses.len(), 3, "{addresses:?}");
+        world.machine_by("odd", "magic").await;
+        world.failed("odd", "lab.udn-conformance.io/boot is").await;
+        // A copy moves as others do.
+        world.migrate("m", "second", json!({})).await;
+        assert_eq!(world.migrated("m").await["status"]["phase"], "Succeeded");
+        world.console("second").await.hello(Duration::from_secs(10)).await;
+    })
+}
+
 fn faults() -> Result<(), Failed> {
     in_a_world(async |world| {
         world.machine("db", "Always").await;
@@ -184,8 +220,8 @@ fn strategies() -> Result<(), Failed> {
         world.until("db", "Stopped", |machine| machine["status"]["printableStatus"] == "Stopped").await;
         world.emulators(0).await;
         // What cannot be had is said, and disturbs nobody.
-        world.machine_from("greedy", "Always", "4096Gi", "udn-conformance.local/guest").await;
-        world.machine_from("other", "Always", "96Mi", "quay.io/fedora").await;
+        world.machine_from("greedy", "Always", "4096Gi", "udn-conformance.local/guest", json!({})).await;
+        world.machine_from("other", "Always", "96Mi", "quay.io/fedora", json!({})).await;
         world.failed("greedy", "Insufficient memory").await;
         world.failed("other", "udn-conformance.local/guest").await;
         world.delete_namespace().await;

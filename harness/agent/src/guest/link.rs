@@ -15,6 +15,7 @@ const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const CREATE_OR_REPLACE: u16 = 0x400 | 0x100;
 const IFF_UP: u32 = 1;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -54,6 +55,11 @@ pub(super) fn set_up(index: u32) -> Result<(), Errno> {
 /// Sets an interface's MTU, bytes.
 pub(super) fn set_mtu(index: u32, mtu: u32) -> Result<(), Errno> {
     Change::new(RTM_NEWLINK, 0, &interface(index, 0)).with(IFLA_MTU, &mtu.to_ne_bytes()).make()
+}
+
+/// Gives an interface another MAC; its device hears of it.
+pub(super) fn set_mac(index: u32, mac: [u8; 6]) -> Result<(), Errno> {
+    Change::new(RTM_NEWLINK, 0, &interface(index, 0)).with(IFLA_ADDRESS, &mac).make()
 }
 
 /// struct ifinfomsg: family, pad, type, index, flags, which of these change.

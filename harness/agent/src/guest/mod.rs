@@ -1,6 +1,7 @@
 //! A VM of the agent's own: the agent is its first process.
 //!
 //! * [`boot`]: file systems, kernel settings, modules
+//! * [`gate`]: where a guest waits to be copied
 //! * [`configuration`]: which part gets which event, and what comes of their answers
 //! * [`devices`]: when something new appears
 //! * [`dhcp4`], [`dhcp6`]: the clients, without a socket or a clock; [`options4`], [`options6`]: their messages
@@ -14,6 +15,7 @@ mod configuration;
 mod devices;
 mod dhcp4;
 mod dhcp6;
+pub(crate) mod gate;
 mod link;
 mod log;
 mod options4;

@@ -20,7 +20,7 @@ use rustix::system::{RebootCommand, reboot};
 use super::Error;
 use crate::agent::Agent;
 use crate::control::console;
-use crate::guest::{Log, boot};
+use crate::guest::{Log, boot, gate};
 
 /// Serves a console until told to shut down.
 pub(super) fn console(path: &str) -> Result<(), Error> {
@@ -43,8 +43,9 @@ pub(super) fn init() -> Result<(), Error> {
     }
     let mut log = Log::default();
     let path = boot::prepare(&mut log);
+    let console = gate::wait(&path, &mut log);
     let served = Agent::new(None).and_then(|mut agent| {
-        agent.be_guest(path, log)?;
+        agent.be_guest(path, console, log)?;
         agent.run()?;
         agent.drain();
         Ok(())

@@ -2,12 +2,14 @@
 //!
 //! * [`options`]: socket options and packet filters
 //! * [`messages`]: messages with ancillary data: error queues, link-layer addresses, local addresses
+//! * [`randomness`]: more of it for the kernel
 //! * [`process`]: standard streams, the split into two processes, signals
 #![allow(unsafe_code)] // Raw system calls: each block says why its arguments are valid.
 
 pub(crate) mod messages;
 pub(crate) mod options;
 pub(crate) mod process;
+pub(crate) mod randomness;
 
 use rustix::io::Errno;
 

@@ -39,6 +39,8 @@ pub const VERSION: &str = "v1.8.4";
 
 /// The lab's own, on a migration or machine: `copy` copies memory; else it is shared.
 pub const LAB_MIGRATION: &str = "lab.udn-conformance.io/migration";
+/// The lab's own, on a machine: `kernel` boots its guest from the kernel; else it goes on from a copy of one that has booted.
+pub const LAB_BOOT: &str = "lab.udn-conformance.io/boot";
 /// The lab's own, on a migration, or on a node for all that come to it: what goes wrong.
 pub const LAB_FAIL: &str = "lab.udn-conformance.io/fail";
 /// The lab's own, written on a migration: when the guest stopped at the source, RFC 3339 with microseconds.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use udn_cluster::rate::Rate;
@@ -42,6 +43,12 @@ const ROUND: f64 = 1_000.0;
 const LARGE_ROUND: f64 = 3_000.0;
 /// Open TCP probes of one agent a second.
 const PROBES_PER_SECOND: f64 = 2_000.0;
+/// Says how the lab is to start a guest.
+const LAB_BOOT: &str = "lab.udn-conformance.io/boot";
+/// How soon the guest of a virtual machine may answer, milliseconds: one that goes on from a snapshot.
+const GUEST_COPY: f64 = 1_000.0;
+/// One that boots from its kernel.
+const GUEST_BOOT: f64 = 5_000.0;
 /// What the agent's file may have, bytes.
 const AGENT_SIZE: f64 = (1 << 20) as f64;
 /// What the agent may have in memory, bytes.
@@ -122,9 +129,13 @@ async fn measure(args: &args::Bench, events: &Events) -> Result<Benchmark, Failu
     let large = large().await;
     stage.end(large.as_ref().err());
     let large = large?;
+    let stage = events.stage("guests of virtual machines");
+    let guests = guests(args.repeat, events).await;
+    stage.end(guests.as_ref().err());
     let mut figures = vec![up_figure(ups)];
     figures.extend(run_figures(&runs, &alone, &large));
     figures.push(rate_figure(&rates));
+    figures.extend(guests?);
     figures.extend(size_figures(&peak));
     Ok(Benchmark {
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -147,11 +158,43 @@ async fn stop(lab: Lab) -> Result<(), Failure> {
     stopped.context("ending a lab ended early").map_err(Failure::setup)?.map(drop).map_err(Failure::setup)
 }
 
-async fn rate(lab: &Lab) -> Result<Rate, Failure> {
+async fn connect(lab: &Lab) -> Result<Kube, Failure> {
     let run = udn_cluster::new_run_id();
-    let kube = Kube::connect(Connect { kubeconfig: Some(lab.kubeconfig()), run, ..Connect::default() })
-        .await
-        .map_err(Failure::setup)?;
+    let connect = Connect { kubeconfig: Some(lab.kubeconfig()), run, ..Connect::default() };
+    Kube::connect(connect).await.map_err(Failure::setup)
+}
+
+/// From a virtual machine's object to the first answer of its guest, in a lab with nothing else to do.
+async fn guests(repeat: u32, events: &Events) -> Result<[Figure; 2], Failure> {
+    let (lab, _) = lab(events).await?;
+    let kube = connect(&lab).await?;
+    let measured = async {
+        // The first makes the snapshot, and waits for packages where there are none yet.
+        kube.guest_answers(&json!({})).await?;
+        let (mut copies, mut boots) = (Vec::new(), Vec::new());
+        for _ in 0..repeat {
+            copies.push(milliseconds(kube.guest_answers(&json!({})).await?));
+            boots.push(milliseconds(kube.guest_answers(&json!({LAB_BOOT: "kernel"})).await?));
+        }
+        Ok::<_, udn_cluster::Error>((copies, boots))
+    };
+    let measured = measured.await.map_err(Failure::setup);
+    kube.finish().await.map_err(Failure::setup)?;
+    stop(lab).await?;
+    let (copies, boots) = measured?;
+    let figure = |name: &str, target, samples| Figure {
+        name: name.into(),
+        unit: Unit::Milliseconds,
+        bound: Bound::AtMost,
+        target,
+        samples: Samples::median(samples),
+        note: "from the object to the first answer".into(),
+    };
+    Ok([figure("guest, from a snapshot", GUEST_COPY, copies), figure("guest, from its kernel", GUEST_BOOT, boots)])
+}
+
+async fn rate(lab: &Lab) -> Result<Rate, Failure> {
+    let kube = connect(lab).await?;
     let rate = kube.tcp_rate(PROBES, IN_FLIGHT).await.map_err(Failure::setup);
     kube.finish().await.map_err(Failure::setup)?;
     rate

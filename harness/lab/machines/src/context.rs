@@ -13,6 +13,7 @@ use udn_lab_controllers::Recorder;
 use udn_lab_node::NodePods;
 use udn_lab_sys::packages::{Machines, Progress, courier};
 
+use crate::emulator::snapshot::Snapshots;
 use crate::error::Error;
 use crate::guest::Image;
 use crate::instance::slot::Slot;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) nodes: HashMap<String, NodePods>,
     /// Below it each machine has a folder.
     pub(crate) folder: PathBuf,
+    pub(crate) snapshots: Snapshots,
     courier: PathBuf,
     ready: OnceCell<(Machines, Image)>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
@@ -63,6 +65,7 @@ impl Context {
             events,
             nodes,
             folder,
+            snapshots: Snapshots::default(),
             courier,
             ready: OnceCell::new(),
             slots: Mutex::default(),

@@ -179,7 +179,7 @@ async fn create(context: &Context, machine: &VirtualMachine) -> Result<(), Error
     let metadata = template.metadata.unwrap_or_default();
     let mut annotations = metadata.annotations.unwrap_or_default();
     // Some say it of the machine, some of its instances.
-    for key in [names::ADDRESSES, names::LAB_MIGRATION] {
+    for key in [names::ADDRESSES, names::LAB_MIGRATION, names::LAB_BOOT] {
         if let Some(value) = machine.annotations().get(key) {
             annotations.entry(key.into()).or_insert_with(|| value.clone());
         }

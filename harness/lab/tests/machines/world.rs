@@ -18,6 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use crate::guest::Console;
 
 const NAMESPACE: &str = "red";
+const GUEST: &str = "udn-conformance.local/guest:latest";
 /// A guest boots in three seconds on an idle host; the first one of all waits for packages.
 const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -66,10 +67,15 @@ impl World {
     }
 
     pub(crate) async fn machine(&self, name: &str, strategy: &str) {
-        self.machine_from(name, strategy, "96Mi", "udn-conformance.local/guest:latest").await;
+        self.machine_from(name, strategy, "96Mi", GUEST, json!({})).await;
     }
 
-    pub(crate) async fn machine_from(&self, name: &str, strategy: &str, memory: &str, image: &str) {
+    /// A machine whose guest boots as `boot` says.
+    pub(crate) async fn machine_by(&self, name: &str, boot: &str) {
+        self.machine_from(name, "Always", "96Mi", GUEST, json!({"lab.udn-conformance.io/boot": boot})).await;
+    }
+
+    pub(crate) async fn machine_from(&self, name: &str, strategy: &str, memory: &str, image: &str, annotations: Value) {
         let spec = json!({
             "terminationGracePeriodSeconds": 0,
             "domain": {
@@ -81,7 +87,7 @@ impl World {
             },
             "networks": [{"name": "default", "pod": {}}],
         });
-        let machine = json!({"metadata": {"name": name}, "spec": {
+        let machine = json!({"metadata": {"name": name, "annotations": annotations}, "spec": {
             "runStrategy": strategy, "template": {"metadata": {"labels": {"app": name}}, "spec": spec},
         }});
         self.create("kubevirt.io", "VirtualMachine", machine).await;

@@ -55,8 +55,16 @@ pub(crate) fn arguments(own: &str) -> String {
     words.join(" ")
 }
 
-/// The emulator's command line.
-pub(crate) fn command(machines: &Machines, guest: &Guest, card: &Card, sockets: &Sockets, incoming: bool) -> Command {
+/// The emulator's command line. `wired`: the card leads to the tap of the network namespace that the emulator runs in; else
+/// nowhere.
+pub(crate) fn command(
+    machines: &Machines,
+    guest: &Guest,
+    card: &Card,
+    wired: bool,
+    sockets: &Sockets,
+    incoming: bool,
+) -> Command {
     let mut command = machines.command();
     let memory =
         format!("memory-backend-file,id=ram,size={}M,mem-path={},share=on", guest.memory_mib, guest.memory.display());
@@ -76,7 +84,8 @@ pub(crate) fn command(machines: &Machines, guest: &Guest, card: &Card, sockets: 
     command.args(["-chardev", &socket("console", &sockets.console)]);
     command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=console,name=udn,nr=1"]);
     command.args(["-serial", &format!("file:{}", sockets.log.display())]);
-    command.args(["-netdev", &format!("tap,id=net0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off")]);
+    let wire = format!("tap,id=net0,ifname={TAP},script=no,downscript=no,vhost=off,vnet_hdr=off");
+    command.args(["-netdev", if wired { &wire } else { "hubport,id=net0,hubid=0" }]);
     command.args(["-device", &network, "-device", "virtio-rng-pci"]);
     if incoming {
         command.args(["-incoming", "defer"]);

@@ -14,7 +14,7 @@ use udn_lab_sys::packages::Machines;
 
 use super::command::{Guest, Sockets, command};
 use super::console::Console;
-use super::network::{self, Card};
+use super::network::Card;
 use super::qmp::Qmp;
 use crate::error::Error;
 
@@ -72,20 +72,19 @@ pub(crate) struct Start<'a> {
     pub(crate) machines: &'a Machines,
     pub(crate) guest: Guest,
     pub(crate) place: Place,
-    pub(crate) netns: &'a Netns,
+    pub(crate) card: Card,
+    /// Where the card's tap is; none: the card leads nowhere.
+    pub(crate) netns: Option<&'a Netns>,
     /// The machine's folder.
     pub(crate) folder: &'a Path,
-    /// It waits for a guest to arrive, whose MAC is this.
-    pub(crate) arriving: Option<&'a str>,
-    /// Its tap leads nowhere.
-    pub(crate) lost: bool,
+    /// It waits for a guest to arrive.
+    pub(crate) incoming: bool,
 }
 
 impl Start<'_> {
     /// Starts the emulator; returns once its monitor answers.
     pub(crate) async fn run(self) -> Result<Machine, Error> {
-        let Self { machines, guest, place, netns, folder, arriving, lost } = self;
-        let card = network::plug(netns, arriving, lost).await?;
+        let Self { machines, guest, place, card, netns, folder, incoming } = self;
         // Paths of sockets are short.
         let short = place.pod_uid.split('-').next().unwrap_or_default().to_owned();
         let file = |kind: &str| folder.join(format!("{short}.{kind}"));
@@ -93,16 +92,20 @@ impl Start<'_> {
         let listen =
             |path: &Path| UnixListener::bind(path).map_err(Error::file(format!("listen on {}", path.display())));
         let (monitor, console) = (listen(&sockets.monitor)?, listen(&sockets.console)?);
-        let mut command = command(machines, &guest, &card, &sockets, arriving.is_some());
+        let mut command = command(machines, &guest, &card, netns.is_some(), &sockets, incoming);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         let runtime = tokio::runtime::Handle::current();
-        let spawn = || {
+        let mut spawn = || {
             let _runtime = runtime.enter();
             command.spawn()
         };
-        let child = netns.run(spawn).and_then(|child| child).map_err(Error::file("start QEMU"))?;
+        let child = match netns {
+            Some(netns) => netns.run(spawn).and_then(|child| child),
+            None => spawn(),
+        };
+        let child = child.map_err(Error::file("start QEMU"))?;
         let kill = Kill(Arc::new(Notify::new()));
         let (sender, mut ended) = watch::channel(None);
         tokio::spawn(follow(child, kill.0.clone(), sockets.log.clone(), sender));

@@ -5,6 +5,7 @@
 //! * [`network`]: bridge and tap in the launcher pod
 //! * [`qmp`]: the monitor's protocol
 //! * [`console`]: the guest's console
+//! * [`snapshot`]: guests that have booted, to be copied
 //! * [`memory`]: whether there is room for one more
 
 pub(crate) mod command;
@@ -13,3 +14,4 @@ pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod qmp;
+pub(crate) mod snapshot;

@@ -9,14 +9,16 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use udn_api::kubevirt::{VirtualMachineInstance, names};
 use udn_lab_controllers::Severity;
-use udn_lab_sys::packages::Progress;
+use udn_lab_sys::netns::Netns;
+use udn_lab_sys::packages::{Machines, Progress};
 
 use super::slot::{Slot, remove_condition, set_condition, set_phase};
 use super::{claims, launcher};
 use crate::context::Context;
 use crate::emulator::command::{Guest, arguments};
 use crate::emulator::machine::{Ended, Machine, Place, Start};
-use crate::emulator::memory;
+use crate::emulator::network::Card;
+use crate::emulator::{memory, network};
 use crate::error::Error;
 use crate::objects::{finalize, is_deleted};
 
@@ -97,7 +99,7 @@ impl Life {
                 set_condition(status, "Ready", false, "GuestNotRunning", "Guest VM is not reported as running");
             })
             .await?;
-        if let Err(error) = launcher::check(&self.instance) {
+        if let Err(error) = launcher::check(&self.instance).and_then(|()| is_copy(self.instance.as_ref()).map(drop)) {
             return Ok(End::Over(Ended { well: false, how: error.to_string() }));
         }
         self.prepare().await?;
@@ -220,16 +222,31 @@ impl Life {
             arguments: arguments(words.unwrap_or_default()),
         };
         let netns = netns(&self.context, place)?;
-        let start = Start {
-            machines,
-            guest,
-            place: place.clone(),
-            netns: &netns,
-            folder: &slot.folder,
-            arriving: None,
-            lost: false,
+        let card = network::plug(&netns, None, false).await?;
+        let snapshot = match is_copy(self.instance.as_ref())? {
+            true => self.context.snapshots.of(machines, &guest, card.mtu, &self.context.folder).await,
+            false => None,
         };
-        start.run().await
+        let Some(snapshot) = snapshot else {
+            return self.emulator(machines, guest, place, card, &netns, false).await;
+        };
+        snapshot.give_memory(&guest.memory).await?;
+        let machine = self.emulator(machines, guest, place, card, &netns, true).await?;
+        snapshot.go_on(&machine).await?;
+        Ok(machine)
+    }
+
+    async fn emulator(
+        &self,
+        machines: &Machines,
+        guest: Guest,
+        place: &Place,
+        card: Card,
+        netns: &Netns,
+        incoming: bool,
+    ) -> Result<Machine, Error> {
+        let folder = &self.slot.folder;
+        Start { machines, guest, place: place.clone(), card, netns: Some(netns), folder, incoming }.run().await
     }
 
     async fn running(&self, machine: &Machine) -> Result<(), Error> {
@@ -363,6 +380,21 @@ pub(crate) fn step(pod: &Pod, told: Option<&str>) -> Option<Step> {
     (told != Some(message.as_str())).then_some(Step::Unschedulable(message))
 }
 
+/// Whether a guest goes on from a copy of one that has booted.
+///
+/// # Errors
+/// When something else is asked for that there is not.
+fn is_copy(instance: &impl ResourceExt) -> Result<bool, Error> {
+    match instance.annotations().get(names::LAB_BOOT).map(String::as_str) {
+        None | Some("snapshot") => Ok(true),
+        Some("kernel") => Ok(false),
+        Some(word) => Err(Error::Unsupported {
+            asked: format!("{} is {word:?}", names::LAB_BOOT),
+            has: "the ways `snapshot` and `kernel`",
+        }),
+    }
+}
+
 /// Whether a pod's containers have ended for good.
 pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -370,7 +402,7 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
 }
 
 /// The network namespace of a launcher pod.
-pub(crate) fn netns(context: &Context, place: &Place) -> Result<udn_lab_sys::netns::Netns, Error> {
+pub(crate) fn netns(context: &Context, place: &Place) -> Result<Netns, Error> {
     let found = context.nodes.get(&place.node).and_then(|node| node.netns(&place.pod_uid));
     found.ok_or_else(|| Error::Network {
         action: "enter the network namespace".into(),

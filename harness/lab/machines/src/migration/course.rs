@@ -15,7 +15,7 @@ use super::handover::{self, Memory, Moments};
 use super::record::{Record, now};
 use crate::context::Context;
 use crate::emulator::machine::{Machine, Place, Start};
-use crate::emulator::memory;
+use crate::emulator::{memory, network};
 use crate::error::Error;
 use crate::instance::life::{Step, interfaces, netns, step};
 use crate::instance::slot::Slot;
@@ -178,15 +178,9 @@ impl Course {
             guest.memory = slot.folder.join(format!("memory-{}", place.pod_uid));
         }
         let netns = netns(&self.context, &place)?;
-        let start = Start {
-            machines,
-            guest,
-            place,
-            netns: &netns,
-            folder: &slot.folder,
-            arriving: Some(&journey.source.card.mac),
-            lost: journey.fault == Some(Fault::WrongBridge),
-        };
+        let lost = journey.fault == Some(Fault::WrongBridge);
+        let card = network::plug(&netns, Some(&journey.source.card.mac), lost).await?;
+        let start = Start { machines, guest, place, card, netns: Some(&netns), folder: &slot.folder, incoming: true };
         let target = Arc::new(start.run().await?);
         handover::receive(&target, journey.memory, journey.fault).await?;
         self.record.phase("TargetReady").await?;
