@@ -16,8 +16,10 @@ const PROGRAMS: [(&str, &str, Option<&str>, &str); 3] = [
     ("udn-dns", "dns", None, "harness/lab/dns"),
 ];
 
-/// Without an interpreter and at a fixed address: nothing but a kernel is needed to start it.
-const FLAGS: [&str; 2] = ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
+/// Without an interpreter and at a fixed address: nothing but a kernel is needed to start it. No index for unwinding, which
+/// nobody does: a panic ends the program.
+const FLAGS: [&str; 3] =
+    ["-Ctarget-feature=+crt-static", "-Crelocation-model=static", "-Clink-arg=-Wl,--no-eh-frame-hdr"];
 
 /// Variables of the outer cargo that the inner one is to see too; all others would change what it builds.
 const KEPT: [&str; 6] =

@@ -1,6 +1,6 @@
 //! Where a guest waits to be copied, if its kernel was told [`ARGUMENT`]. Everything that takes time at boot is done by then,
 //! and nothing that is a machine's own: a copy goes on as a machine with its own MAC, time and randomness, which it is told
-//! in one line: MAC, microseconds since 1970, and a seed in hexadecimal digits.
+//! in one line: MAC, microseconds since 1970, and a word that no other copy is told.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use super::link;
 use super::log::Log;
 use crate::control::console;
 use crate::facts::read_file;
-use crate::sys::randomness::{SEED, reseed};
+use crate::sys::randomness::reseed;
 
 const ARGUMENT: &str = "udn.gate";
 
@@ -29,10 +29,10 @@ const LONGEST: usize = 256;
 
 /// What a copy is told.
 #[derive(Debug, PartialEq, Eq)]
-struct Own {
+struct Own<'a> {
     mac: [u8; 6],
     wall_us: u64,
-    seed: [u8; SEED],
+    seed: &'a str,
 }
 
 /// Waits, where the guest is to; then this is a machine of its own. Returns the console as it was opened: what has come
@@ -56,9 +56,10 @@ pub(crate) fn wait(path: &str, log: &mut Log) -> Option<OwnedFd> {
         }
     };
     let told = said.and_then(|_| line(&console));
-    match told.and_then(|line| parse(&line).ok_or(Errno::BADMSG)) {
-        Ok(own) => become_another(&own, log),
-        Err(errno) => log.note("learn at the gate who this is", errno),
+    let told = told.unwrap_or_default();
+    match parse(&told) {
+        Some(own) => become_another(&own, log),
+        None => log.note("learn who this is", Errno::BADMSG),
     }
     Some(console)
 }
@@ -86,25 +87,21 @@ fn line(console: &OwnedFd) -> Result<String, Errno> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-fn parse(line: &str) -> Option<Own> {
+fn parse(line: &str) -> Option<Own<'_>> {
     let mut words = line.split_whitespace();
-    let mac = words.next()?.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Vec<_>>();
-    let wall_us = words.next()?.parse().ok()?;
-    let digits = words.next()?;
-    let seed = digits.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-    Some(Own { mac: mac.try_into().ok()?, wall_us, seed: seed.collect::<Vec<_>>().try_into().ok()? })
+    Some(Own { mac: link::mac(words.next()?)?, wall_us: words.next()?.parse().ok()?, seed: words.next()? })
 }
 
 fn become_another(own: &Own, log: &mut Log) {
-    log.check("mix in randomness of its own", reseed(&own.seed));
+    log.check("seed randomness", reseed(own.seed.as_bytes()));
     let time = Timespec {
         tv_sec: (own.wall_us / 1_000_000).cast_signed(),
         tv_nsec: (own.wall_us % 1_000_000 * 1000).cast_signed(),
     };
     log.check("set the clock", clock_settime(ClockId::Realtime, time));
     match link::find() {
-        Some(link) => log.check("set the interface's MAC", link::set_mac(link.index, own.mac)),
-        None => log.note("find the interface whose MAC to set", Errno::NODEV),
+        Some(link) => log.check("set the MAC", link::set_mac(link.index, own.mac)),
+        None => log.note("set the MAC", Errno::NODEV),
     }
 }
 
@@ -114,13 +111,9 @@ mod tests {
 
     #[test]
     fn a_machine_of_its_own_is_one_line() {
-        let seed = "0102".repeat(SEED / 2);
-        let own = parse(&["0a:58:0a:78:00:05 1700000000123456 ", &seed].concat()).expect("all of it");
-        assert_eq!((own.mac, own.wall_us), ([0x0a, 0x58, 0x0a, 0x78, 0, 5], 1_700_000_000_123_456));
-        assert_eq!(own.seed[..2], [1, 2]);
-        for wrong in
-            ["", "0a:58:0a:78:00 1 00", "0a:58:0a:78:00:05 x 00", "0a:58:0a:78:00:05 1", "0a:58:0a:78:00:05 1 0102"]
-        {
+        let own = parse("0a:58:0a:78:00:05 1700000000123456 5eed").expect("all of it");
+        assert_eq!(own, Own { mac: [0x0a, 0x58, 0x0a, 0x78, 0, 5], wall_us: 1_700_000_000_123_456, seed: "5eed" });
+        for wrong in ["", "0a:58:0a:78:00 1 0", "0a:58:0a:78:00:05 x 0", "0a:58:0a:78:00:05 1"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

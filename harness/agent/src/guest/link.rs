@@ -41,10 +41,14 @@ pub(super) struct Link {
 /// The first Ethernet interface, if there is one.
 pub(super) fn find() -> Option<Link> {
     let links = links::collect().ok()?;
-    links.iter().filter(|link| link.index != LOOPBACK && link.name.starts_with("eth")).find_map(|link| {
-        let bytes: Vec<u8> = link.mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-        Some(Link { index: link.index, mac: bytes.try_into().ok()? })
-    })
+    let mut named = links.iter().filter(|link| link.index != LOOPBACK && link.name.starts_with("eth"));
+    named.find_map(|link| Some(Link { index: link.index, mac: mac(&link.mac)? }))
+}
+
+/// A MAC as it is written.
+pub(super) fn mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> = text.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.try_into().ok()
 }
 
 /// Makes an interface carry packets.
