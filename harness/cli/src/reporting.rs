@@ -14,6 +14,7 @@ use udn_reports::terminal::{self, Progress, Terminal};
 use udn_reports::{files, junit};
 
 use crate::failure::{Failure, printed};
+use crate::memory;
 
 /// Reporters at work.
 pub(crate) struct Reporting {
@@ -30,7 +31,12 @@ struct Worker {
     early: Vec<Event>,
     begun: bool,
     failure: Option<Failure>,
+    /// When unused memory was given back last.
+    tidied: Instant,
 }
+
+/// Between two times that unused memory is given back: about a round.
+const TIDY: Duration = Duration::from_secs(1);
 
 impl Reporting {
     /// Starts reporters. Where the log or standard output cannot be written to, `cancel` ends the run: its verdicts would be lost.
@@ -48,7 +54,7 @@ impl Reporting {
 
     fn work(log: Option<Writer>, terminal: Terminal, cancel: CancellationToken) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let worker = Worker { log, terminal, early: Vec::new(), begun: false, failure: None };
+        let worker = Worker { log, terminal, early: Vec::new(), begun: false, failure: None, tidied: Instant::now() };
         Self { sender, worker: tokio::task::spawn_blocking(move || worker.work(receiver, &cancel)) }
     }
 
@@ -93,6 +99,10 @@ impl Worker {
             {
                 self.failure = Some(failure);
                 cancel.cancel();
+            }
+            if self.tidied.elapsed() >= TIDY {
+                memory::give_back();
+                self.tidied = Instant::now();
             }
         }
         self

@@ -27,7 +27,7 @@ const MORE_PODS: [(&str, &str); 8] = [
     ("plain", "l"),
 ];
 /// Of each service of the name `web` there are so many more.
-const MORE_SERVICES: usize = 3;
+const MORE_SERVICES: usize = 2;
 
 /// Writes the fixtures below `folder`.
 ///
