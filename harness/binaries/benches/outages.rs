@@ -1,4 +1,4 @@
-//! How exact an outage's figure is: gaps of known length, made by a filter between the two ends of a flow, against what the
+//! How exact an outage's figure is: gaps of known length, made by a router between the two ends of a flow, against what the
 //! flow says of them. Prints a table; asserts nothing.
 //!
 //! A datagram's flow must say what was injected, within one period (a frame that was about to leave when the way was closed)
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use support::agent::Agent;
 use support::flow::flow;
-use support::topology::{SERVER, Topology, address, forward, unfilter};
+use support::topology::{SERVER, Topology, address};
 use udn_agent::protocol::Transport;
 
 const PORT: u16 = 8080;
@@ -72,16 +72,21 @@ fn error_us(
     wanted.period_us = period_us;
     let flow = client.begin(wanted);
     client.await_replies(flow, 30);
-    forward(topology, "drop");
-    // The filter is there when the command that made it returns, and gone when the other one returns: what starting a
-    // process takes is on both sides.
+    way(topology, target, "0");
     let closed = Instant::now();
     sleep(Duration::from_millis(length));
-    unfilter(&topology.router);
+    way(topology, target, "1");
     let injected = i64::try_from(closed.elapsed().as_micros()).expect("a short time");
     client.await_replies(flow, 30);
     let result = client.end(&[flow]).remove(0);
     result.report.longest_us.cast_signed() - injected
+}
+
+/// Whether the router between the two forwards. A filter's rule would do the same, but when a command that adds or removes one
+/// returns is up to ten milliseconds from when it takes effect, and not the same for both.
+fn way(topology: &Topology, target: SocketAddr, open: &str) {
+    let family = if target.is_ipv4() { "ipv4" } else { "ipv6" };
+    topology.router.write_sysctl(&format!("{family}/conf/all/forwarding"), open).expect("the router's switch");
 }
 
 fn ms(us: i64) -> String {
