@@ -6,7 +6,7 @@
 const LARGE: libc::c_int = 64 << 10;
 
 /// Gives pages of the heap back that nobody uses, wherever they are in it: rounds and worlds leave holes. Measured over the
-/// same run: 21 MiB of 68.
+/// same run: 21 MiB of 68 at one moment; the peak of command and lab together went from 159 to 156 MiB.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer; other threads that allocate wait meanwhile.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{AttachParams, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
+use kube::api::{AttachParams, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{DynamicObject, GroupVersionKind};
@@ -127,6 +127,19 @@ impl World {
     /// Waits until the machine, its instance, or its migration says these words.
     pub(crate) async fn failed(&self, name: &str, words: &str) {
         self.wait(self.instances(), name, words, |one| one["status"].to_string().contains(words)).await;
+    }
+
+    /// Whether an event of this reason is about the instance, or soon will be.
+    pub(crate) async fn is_told(&self, name: &str, reason: &str) -> bool {
+        let events = Api::<Event>::namespaced(self.client.clone(), NAMESPACE);
+        let about = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
+        for _ in 0..20 {
+            if !events.list(&about).await.unwrap().items.is_empty() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
     }
 
     pub(crate) async fn console(&self, name: &str) -> Console {

@@ -61,19 +61,22 @@ pub(crate) struct Snapshots(Mutex<HashMap<Kind, Arc<Cell>>>);
 struct Cell {
     /// Its folder's.
     number: usize,
-    /// None: it could not be made.
-    snapshot: OnceCell<Option<Arc<Snapshot>>>,
+    /// Or why there is none.
+    snapshot: OnceCell<Result<Arc<Snapshot>, Arc<str>>>,
 }
 
 impl Snapshots {
-    /// What a guest can go on from; none where that cannot be had: it has to boot.
+    /// What a guest can go on from.
+    ///
+    /// # Errors
+    /// Why that cannot be had, now as when it was first asked for: the guest has to boot.
     pub(crate) async fn of(
         &self,
         machines: &Machines,
         guest: &Guest,
         mtu: u32,
         folder: &Path,
-    ) -> Option<Arc<Snapshot>> {
+    ) -> Result<Arc<Snapshot>, Arc<str>> {
         let kind = Kind { cores: guest.cores, memory_mib: guest.memory_mib, mtu, arguments: guest.arguments.clone() };
         let cell = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,11 +86,10 @@ impl Snapshots {
         let make = || async {
             let folder = folder.join(format!("booted-{}", cell.number));
             match Snapshot::take(machines, guest.clone(), mtu, &folder).await {
-                Ok(snapshot) => Some(Arc::new(snapshot)),
+                Ok(snapshot) => Ok(Arc::new(snapshot)),
                 Err(error) => {
-                    tracing::warn!(%error, "guests of a kind boot from the kernel, each of them");
                     let _ = tokio::fs::remove_dir_all(&folder).await;
-                    None
+                    Err(error.to_string().into())
                 }
             }
         };

@@ -223,9 +223,14 @@ impl Life {
         };
         let netns = netns(&self.context, place)?;
         let card = network::plug(&netns, None, false).await?;
-        let snapshot = match is_copy(self.instance.as_ref())? {
-            true => self.context.snapshots.of(machines, &guest, card.mtu, &self.context.folder).await,
-            false => None,
+        let snapshot = if is_copy(self.instance.as_ref())? {
+            let snapshot = self.context.snapshots.of(machines, &guest, card.mtu, &self.context.folder).await;
+            let tell = |why: &Arc<str>| {
+                self.tell(Severity::Warning, "SnapshotFailed", &format!("The guest boots from its kernel: {why}"));
+            };
+            snapshot.inspect_err(tell).ok()
+        } else {
+            None
         };
         let Some(snapshot) = snapshot else {
             return self.emulator(machines, guest, place, card, &netns, false).await;
@@ -233,6 +238,7 @@ impl Life {
         snapshot.give_memory(&guest.memory).await?;
         let machine = self.emulator(machines, guest, place, card, &netns, true).await?;
         snapshot.go_on(&machine).await?;
+        self.tell(Severity::Normal, "FromSnapshot", "The guest goes on from a copy of one that has booted.");
         Ok(machine)
     }
 
