@@ -64,26 +64,30 @@ where
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let api = Api::<K>::namespaced(client.clone(), &namespace);
     let action = || format!("change the finalizers of {} {namespace}/{name}", K::kind(&()));
-    let Some(current) = api.get_opt(&name).await.map_err(Error::request(action()))? else { return Ok(()) };
-    if current.uid() != object.uid() {
-        return Ok(());
-    }
-    let mut finalizers = current.finalizers().to_vec();
-    if finalizers.iter().any(|one| one == finalizer) == keep {
-        return Ok(());
-    }
-    if keep {
-        finalizers.push(finalizer.to_owned());
-    } else {
-        finalizers.retain(|one| one != finalizer);
-    }
-    let metadata =
-        json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
-    let patch = Patch::Merge(json!({"metadata": metadata}));
-    match api.patch_metadata(&name, &PatchParams::default(), &patch).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(Error::request(action())(error)),
+    loop {
+        let Some(current) = api.get_opt(&name).await.map_err(Error::request(action()))? else { return Ok(()) };
+        if current.uid() != object.uid() {
+            return Ok(());
+        }
+        let mut finalizers = current.finalizers().to_vec();
+        if finalizers.iter().any(|one| one == finalizer) == keep {
+            return Ok(());
+        }
+        if keep {
+            finalizers.push(finalizer.to_owned());
+        } else {
+            finalizers.retain(|one| one != finalizer);
+        }
+        let metadata =
+            json!({"finalizers": finalizers, "uid": current.uid(), "resourceVersion": current.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match api.patch_metadata(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            // Somebody else changed it meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(Error::request(action())(error)),
+        }
     }
 }
 

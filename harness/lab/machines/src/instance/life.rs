@@ -21,9 +21,12 @@ use crate::emulator::network::Card;
 use crate::emulator::{memory, network};
 use crate::error::Error;
 use crate::objects::{finalize, is_deleted};
+use crate::watching::Watched;
 
 /// Pause before something that failed for a reason outside of the instance is tried again.
 const AGAIN: Duration = Duration::from_secs(15);
+/// Pause before what is left of an instance is cleared away once more.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Why an instance comes to its end.
 enum End {
@@ -39,13 +42,7 @@ pub(crate) async fn run(context: Context, instance: Arc<VirtualMachineInstance>)
     let slot = Arc::new(Slot::new(context.client.clone(), &instance, folder));
     context.remember(&slot);
     let life = Life { context: context.clone(), slot: slot.clone(), instance };
-    if let Err(error) = life.all().await {
-        // Its object or its namespace went in between.
-        tracing::debug!(instance = slot.name, %error, "an instance's way ended early");
-    }
-    if let Some(machine) = slot.machine.send_replace(None) {
-        machine.kill().await;
-    }
+    life.all().await;
     let _ = tokio::fs::remove_dir_all(&slot.folder).await;
     context.forget(&slot.uid);
 }
@@ -57,34 +54,44 @@ struct Life {
 }
 
 impl Life {
-    async fn all(&self) -> Result<(), Error> {
-        if !is_deleted(self.instance.as_ref()) {
-            finalize(&self.context.client, self.instance.as_ref(), names::INSTANCE_FINALIZER, true).await?;
-        }
+    async fn all(&self) {
         if !self.instance.is_final() && !is_deleted(self.instance.as_ref()) {
-            let end = tokio::select! {
-                () = self.deleted() => End::Deleted,
-                end = self.until_end() => end?,
+            let lived = match self.live().await {
+                // Its object or its namespace went in between.
+                Err(error) if error.is_gone() => Ok(()),
+                Err(error) => self.over(&Ended { well: false, how: error.to_string() }).await,
+                Ok(()) => Ok(()),
             };
-            if let End::Over(ended) = end {
-                self.over(&ended).await?;
+            if let Err(error) = lived {
+                tracing::warn!(instance = self.slot.name, %error, "cannot say how an instance ended");
             }
         }
         self.deleted().await;
-        self.clear().await
+        while let Err(error) = self.clear().await {
+            tracing::warn!(instance = self.slot.name, %error, "an instance that was deleted is not cleared away yet");
+            tokio::time::sleep(SOON).await;
+        }
+    }
+
+    /// Until the guest is no more, or somebody wants that.
+    async fn live(&self) -> Result<(), Error> {
+        finalize(&self.context.client, self.instance.as_ref(), names::INSTANCE_FINALIZER, true).await?;
+        let end = tokio::select! {
+            () = self.deleted() => End::Deleted,
+            end = self.until_end() => end?,
+        };
+        match end {
+            End::Over(ended) => self.over(&ended).await,
+            End::Deleted => Ok(()),
+        }
     }
 
     fn tell(&self, severity: Severity, reason: &str, message: &str) {
         self.context.events.record(self.instance.as_ref(), severity, reason, message);
     }
 
-    /// Waits for the wish to delete the instance, or for its disappearance.
     async fn deleted(&self) {
-        let look = |all: &crate::watching::Watched<VirtualMachineInstance>| {
-            let now = all.get(&self.slot.namespace, &self.slot.name);
-            now.is_none_or(|now| now.uid().as_ref() != Some(&self.slot.uid) || is_deleted(now.as_ref())).then_some(())
-        };
-        self.context.instances.until(look).await;
+        deleted(&self.context, &self.slot).await;
     }
 
     /// The pod as last seen; none once it is gone.
@@ -309,9 +316,7 @@ impl Life {
     }
 
     async fn over(&self, ended: &Ended) -> Result<(), Error> {
-        if let Some(machine) = self.slot.machine.send_replace(None) {
-            machine.kill().await;
-        }
+        self.kill().await;
         for pod in self.launchers() {
             if let Some(node) = pod.spec.as_ref().and_then(|spec| self.context.nodes.get(spec.node_name.as_deref()?)) {
                 node.end(&pod.uid().unwrap_or_default(), ended.well);
@@ -346,18 +351,43 @@ impl Life {
 
     /// After the instance was deleted: guest, pods, claims, and then the object.
     async fn clear(&self) -> Result<(), Error> {
-        if let Some(machine) = self.slot.machine.send_replace(None) {
-            machine.kill().await;
+        self.kill().await;
+        // A migration that is under way hears of the deletion and ends; one that comes now finds no guest.
+        let _migration = self.slot.migrating.lock().await;
+        self.kill().await;
+        let mut changes = self.context.pods.changes();
+        loop {
+            changes.mark_unchanged();
+            let left = self.launchers();
+            if left.is_empty() {
+                break;
+            }
+            for pod in left.iter().filter(|pod| !is_deleted(pod.as_ref())) {
+                launcher::delete(&self.context, &self.slot.namespace, &pod.name_any()).await?;
+            }
+            changes.changed().await.map_err(|_| Error::Stopped("the watch of pods ended".into()))?;
         }
-        for pod in self.launchers() {
-            launcher::delete(&self.context, &self.slot.namespace, &pod.name_any()).await?;
-        }
-        self.context.pods.until(|_| self.launchers().is_empty().then_some(())).await;
         if self.instance.owner_references().is_empty() {
             claims::release(&self.context, &self.slot.namespace, &self.slot.name).await?;
         }
         finalize(&self.context.client, self.instance.as_ref(), names::INSTANCE_FINALIZER, false).await
     }
+
+    /// Ends the guest, wherever it is now.
+    async fn kill(&self) {
+        if let Some(machine) = self.slot.machine.send_replace(None) {
+            machine.kill().await;
+        }
+    }
+}
+
+/// Waits for the wish to delete an instance, or for its disappearance.
+pub(crate) async fn deleted(context: &Context, slot: &Slot) {
+    let look = |all: &Watched<VirtualMachineInstance>| {
+        let now = all.get(&slot.namespace, &slot.name);
+        now.is_none_or(|now| now.uid().as_ref() != Some(&slot.uid) || is_deleted(now.as_ref())).then_some(())
+    };
+    context.instances.until(look).await;
 }
 
 /// What a launcher pod has come to.

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::emulator::machine::{Machine, Place, Start};
 use crate::emulator::{memory, network};
 use crate::error::Error;
-use crate::instance::life::{Step, interfaces, netns, step};
+use crate::instance::life::{self, Step, interfaces, netns, step};
 use crate::instance::slot::Slot;
 use crate::instance::{claims, launcher};
 use crate::objects::{finalize, is_deleted, precise};
@@ -54,8 +54,10 @@ impl Course {
     async fn all(&self) -> Result<(), Error> {
         if !is_deleted(self.migration.as_ref()) {
             finalize(&self.context.client, self.migration.as_ref(), names::MIGRATION_FINALIZER, true).await?;
-            if !self.migration.is_final() {
-                self.go().await?;
+            if !self.migration.is_final()
+                && let Err(error) = self.go().await
+            {
+                tracing::warn!(migration = self.migration.name_any(), %error, "cannot say how a migration went");
             }
         }
         self.deleted().await;
@@ -98,11 +100,12 @@ impl Course {
             turn = slot.migrating.lock() => turn,
             () = self.deleted() => return Ok(()),
         };
-        let result = match self.journey(instance, &slot).await {
+        match self.journey(instance, &slot).await {
             Ok(mut journey) => {
                 let prepared = tokio::select! {
                     prepared = self.prepare(&mut journey) => prepared,
                     () = self.deleted() => Err(Error::Migration("it was called off".into())),
+                    () = life::deleted(&self.context, &slot) => Err(Error::Migration("the instance is being deleted".into())),
                 };
                 match prepared {
                     Ok(target) => self.travel(&journey, target).await,
@@ -110,11 +113,7 @@ impl Course {
                 }
             }
             Err(error) => self.record.over("Failed", None, Some(&error.to_string())).await,
-        };
-        if let Err(error) = &result {
-            tracing::warn!(migration = self.migration.name_any(), %error, "cannot say how a migration went");
         }
-        result
     }
 
     /// The instance, once it runs.
