@@ -5,6 +5,8 @@ use udn_model::verdict::Verdict;
 
 use crate::judge::Judged;
 
+/// Rounds without an answer after which none is waited for.
+const DOUBTED: u32 = 2;
 /// Times that a verdict's reason lists at most.
 const TIMES_TOLD: usize = 5;
 
@@ -46,6 +48,8 @@ pub struct History {
     attempts: Vec<Attempt>,
     streak: u32,
     streak_since_ms: i64,
+    /// Rounds to the last one in which an answer was wanted and none came.
+    silent: u32,
     settled_once: bool,
     observed: u32,
     matched: u32,
@@ -93,6 +97,7 @@ impl History {
             attempts: Vec::new(),
             streak: 0,
             streak_since_ms: 0,
+            silent: 0,
             settled_once: false,
             observed: 0,
             matched: 0,
@@ -133,8 +138,11 @@ impl History {
         self.observed += 1;
         let at_ms = observation.at_ms;
         let meaning = observation.meaning.clone();
+        let silent = observation.outcome == Outcome::TimedOut;
         self.record(observation);
-        if meaning == Meaning::Judged(Judged::Match) {
+        let matched = meaning == Meaning::Judged(Judged::Match);
+        self.silent = if silent && !matched { self.silent + 1 } else { 0 };
+        if matched {
             if self.streak == 0 {
                 self.streak_since_ms = at_ms;
             }
@@ -180,6 +188,13 @@ impl History {
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.streak >= self.rounds
+    }
+
+    /// Whether it was to be answered and has been silent for so long that nobody need wait for its answer: it is asked all the
+    /// same.
+    #[must_use]
+    pub const fn is_doubted(&self) -> bool {
+        self.silent >= DOUBTED
     }
 
     /// When the matches to the end began, milliseconds since the phase's actions were done; `None` where it has not
@@ -403,6 +418,23 @@ mod tests {
         let history = history("mmxmm", false, false);
         let attempts: Vec<_> = history.attempts().iter().map(|a| (a.first_ms, a.last_ms, a.count)).collect();
         assert_eq!(attempts, [(0, 1000, 2), (2000, 2000, 1), (3000, 4000, 2)]);
+    }
+
+    #[rstest]
+    #[case::once("mt", false)]
+    #[case::twice("mtt", true)]
+    #[case::answered_since("ttm", false)]
+    #[case::silence_as_wanted("mmm", false)]
+    fn who_is_silent_is_doubted(#[case] script: &str, #[case] doubted: bool) {
+        let mut history = History::new(3, false, false);
+        for letter in script.chars() {
+            let (outcome, judged) = match letter {
+                't' => (Outcome::TimedOut, Judged::Mismatch("not open".into())),
+                _ => (Outcome::TimedOut, Judged::Match),
+            };
+            history.observe(Observation { at_ms: 0, outcome, arrived: false, meaning: Meaning::Judged(judged) });
+        }
+        assert_eq!(history.is_doubted(), doubted);
     }
 
     #[test]

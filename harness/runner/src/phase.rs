@@ -340,6 +340,9 @@ impl<'a> Phase<'a> {
             &mut self.resolved,
         );
         round.meanwhile = self.meanwhile;
+        for probe in &mut round.probes {
+            probe.doubted = self.histories[probe.cell].is_doubted();
+        }
         self.sightings.begin(&**self.world, round.witnesses()).await;
         for probe in &round.probes {
             for lookout in &probe.resolved.witnesses {

@@ -39,6 +39,15 @@ pub(crate) struct Planned {
     pub(crate) cell: usize,
     pub(crate) resolved: Arc<Resolved>,
     pub(crate) shot: Shot,
+    /// Whether nobody waits for its answer: there was none the last time either, nor when it was asked for once more.
+    pub(crate) doubted: bool,
+}
+
+impl Planned {
+    /// Whether an answer is waited for before the next chunk and the next round.
+    fn is_awaited(&self) -> bool {
+        !self.resolved.wanted.is_negative() && !self.doubted
+    }
 }
 
 /// What a round is to do.
@@ -225,7 +234,7 @@ fn sent_from(
         lookup: resolved.lookup.clone(),
         over: resolved.over,
     };
-    Planned { cell, resolved, shot }
+    Planned { cell, resolved, shot, doubted: false }
 }
 
 /// All probes of a round on their way.
@@ -261,6 +270,24 @@ struct Chunk {
     /// Answers that are to come, and how many of them still are.
     answers: usize,
     missing: usize,
+    /// Those that never came.
+    silent: usize,
+    /// When the last one came that did.
+    last: Instant,
+}
+
+impl Chunk {
+    /// Takes an answer that was to come. Returns how long nine tenths of them took, once they are there. Who does not answer at
+    /// all says nothing of that: where packets are lost because there were too many, those that are sent again come late.
+    fn take(&mut self, silent: bool) -> Option<Duration> {
+        self.missing -= 1;
+        self.silent += usize::from(silent);
+        if !silent {
+            self.last = Instant::now();
+        }
+        let came = self.answers - self.missing - self.silent;
+        (self.missing == self.answers / 10 && came >= ENOUGH).then(|| self.last - self.sent)
+    }
 }
 
 /// Room that is given back by whoever is first: the last answer or the clock.
@@ -352,7 +379,7 @@ impl Volley {
         let mut answers = 0;
         for probe in &chunk {
             batches.entry(probe.resolved.from.clone()).or_default().push(probe.shot.clone());
-            if !probe.resolved.wanted.is_negative() {
+            if probe.is_awaited() {
                 self.awaited.insert(probe.shot.nonce, number);
                 answers += 1;
             }
@@ -360,7 +387,8 @@ impl Volley {
         }
         let longest = if answers == 0 { SILENT_ROOM } else { ANSWERED_ROOM };
         let room = Shared::new(permit, longest);
-        self.chunks.push(Chunk { room, sent: Instant::now(), answers, missing: answers });
+        let now = Instant::now();
+        self.chunks.push(Chunk { room, sent: now, answers, missing: answers, silent: 0, last: now });
         self.sent.extend(chunk.into_iter().map(|probe| (probe.shot.nonce, probe)));
         batches
     }
@@ -375,9 +403,8 @@ impl Volley {
         if let Some(number) = self.awaited.remove(&report.nonce)
             && let Some(chunk) = self.chunks.get_mut(number)
         {
-            chunk.missing -= 1;
-            if chunk.missing == chunk.answers / 10 && chunk.answers >= ENOUGH {
-                window.learn(chunk.sent.elapsed());
+            if let Some(took) = chunk.take(report.outcome == Outcome::TimedOut) {
+                window.learn(took);
             }
             if chunk.missing == 0 {
                 chunk.room.give_back();
@@ -406,7 +433,7 @@ impl Volley {
         let Some(probe) = self.sent.get(&report.nonce) else { return false };
         let wanted = &probe.resolved.wanted;
         let again = is_late(wanted, &report.outcome) || self.meanwhile && is_turned_away(wanted, &report.outcome);
-        if self.again.contains(&report.nonce) || !again {
+        if self.again.contains(&report.nonce) || probe.doubted || !again {
             return false;
         }
         let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);

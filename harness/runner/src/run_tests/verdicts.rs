@@ -113,6 +113,16 @@ async fn without_witness_nothing_is_said() {
     assert_eq!(ran.verdict("way-out"), Verdict::Pass);
 }
 
+/// What never answers holds up nobody else: the run ends soon after the time that the matrix is given to settle.
+#[tokio::test(start_paused = true)]
+async fn a_large_matrix_with_silent_cells_is_not_slow() {
+    let alive = (0..1200).map(|n| open(&format!("alive-{n}"), "blue/a", "blue/b", Transport::Udp));
+    let dead = (0..300).map(|n| open(&format!("dead-{n}"), "blue/b", "green/a", Transport::Udp));
+    let ran = ran(healthy, plan(alive.chain(dead).collect())).await;
+    assert_eq!((ran.verdict("alive-7"), ran.verdict("dead-7")), (Verdict::Pass, Verdict::Fail));
+    assert!(ran.took < Options::default().settle_deadline * 3 / 2, "{:?}", ran.took);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_network_that_converges_is_settled_later() {
     let script = |seen: &Seen<'_>| match healthy(seen) {
