@@ -170,7 +170,7 @@ mod tests {
     use serde_json::Value;
     use udn_model::cell::Expectation;
     use udn_model::plan::{PlannedPhase, PlannedScenario};
-    use udn_model::scenario::{Probing, SETTLE_WITHIN_S, Scenario, WorldSpec};
+    use udn_model::scenario::{Probing, Scenario, WorldSpec};
     use udn_model::verdict::Verdict;
     use udn_model::world::World;
 
@@ -195,7 +195,7 @@ mod tests {
             name: "steady".into(),
             actions: vec![],
             probing: Probing::AfterActions,
-            settle_within_s: SETTLE_WITHIN_S,
+            settle_within_s: 0,
             world: World::default(),
             cells,
         };

@@ -3,9 +3,7 @@
 use udn_model::cell::{AddressOn, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::flow::FlowKind;
 use udn_model::rule::RuleName;
-use udn_model::scenario::{
-    Action, Assertion, Flows, FullMatrix, Phase, Probing, SETTLE_WITHIN_S, Scenario, Targets, WorldSpec,
-};
+use udn_model::scenario::{Action, Assertion, Flows, FullMatrix, Phase, Probing, Scenario, Targets, WorldSpec};
 use udn_model::words::{Family, Transport};
 use udn_model::world::PodRef;
 
@@ -18,14 +16,7 @@ pub(crate) const NETWORKS: &str = "k8s.ovn.org/v1";
 
 /// A phase that is judged once its actions are done.
 pub(crate) fn phase(name: &str, actions: Vec<Action>, matrix: Vec<Assertion>) -> Phase {
-    Phase {
-        name: name.into(),
-        actions,
-        matrix,
-        probing: Probing::AfterActions,
-        settle_within_s: SETTLE_WITHIN_S,
-        open_as: None,
-    }
+    Phase { name: name.into(), actions, matrix, probing: Probing::AfterActions, settle_within_s: 0, open_as: None }
 }
 
 /// The first phase of most scenarios: the world as it was provisioned.

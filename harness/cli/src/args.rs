@@ -203,6 +203,9 @@ pub(crate) struct Run {
     /// Consecutive rounds in which a matrix must match before it counts as settled.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub settle_rounds: u32,
+    /// How long a matrix may take to settle after what its phase did; one that cannot be tried often enough by then gets longer.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub settle_deadline: Duration,
     /// How long a settled matrix must hold (10s, 1m) [default: one more round].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub hold: Option<Duration>,

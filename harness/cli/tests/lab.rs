@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test from end to end
 
+#[path = "lab/beside.rs"]
+mod beside;
 #[path = "lab/migrations.rs"]
 mod migrations;
 #[path = "lab/rights.rs"]
@@ -41,23 +43,24 @@ fn main() {
         trial.with_ignored_flag(ignored)
     };
     let mut trials = scenarios::trials(&arguments, &target);
-    let two_at_once = Trial::test("runs::two-at-once", two_at_once);
-    let of_the_lab = faults().into_iter().chain(migrations::trials()).chain(rights::trials()).chain([two_at_once]);
+    let waiting =
+        faults().into_iter().chain(rights::tests()).chain([("runs::two-at-once", two_at_once as beside::Test)]);
+    let of_the_lab = beside::trials(&arguments, waiting.collect()).into_iter().chain(migrations::trials());
     // They break a lab of their own, whatever the scenarios run on.
     trials.extend(of_the_lab.map(|trial| trial.with_ignored_flag(target != scenarios::Target::Lab)));
     let trials = trials.into_iter().map(ignored).collect();
-    // Each test that is no scenario brings a lab up: two of them at once on two cores would measure each other.
+    // One after the other: each brings a lab up, and what is measured would be the other one.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
 }
 
-fn faults() -> Vec<Trial> {
+fn faults() -> Vec<(&'static str, beside::Test)> {
     vec![
-        Trial::test("faults::isolation-acl-lost", isolation_acl_lost),
-        Trial::test("faults::udp-dropped-on-one-node", udp_dropped_on_one_node),
-        Trial::test("faults::snat-lost-on-one-node", snat_lost_on_one_node),
-        Trial::test("faults::node-ports-cut-off-one-node", node_ports_cut_off_one_node),
-        Trial::test("faults::policy-acls-lost", policy_acls_lost),
-        Trial::test("faults::dns-lost-over-one-wire", dns_lost_over_one_wire),
+        ("faults::isolation-acl-lost", isolation_acl_lost),
+        ("faults::udp-dropped-on-one-node", udp_dropped_on_one_node),
+        ("faults::snat-lost-on-one-node", snat_lost_on_one_node),
+        ("faults::node-ports-cut-off-one-node", node_ports_cut_off_one_node),
+        ("faults::policy-acls-lost", policy_acls_lost),
+        ("faults::dns-lost-over-one-wire", dns_lost_over_one_wire),
     ]
 }
 
@@ -83,6 +86,8 @@ fn program_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 /// How long a connection is out over a migration is the machine's as much as the network's where guests are emulated on two
 /// cores: here it has to survive. The figures are in the reports all the same.
 const PATIENT: [&str; 2] = ["--outage-budget", "20s"];
+/// How long cells get to settle that are broken for good.
+const HASTY: [&str; 2] = ["--settle-deadline", "12s"];
 
 fn verdicts(options: &[&str], filters: &[&str]) -> Result<Verdicts, String> {
     let patient: &[&str] = if scenarios::Target::asked() == scenarios::Target::Lab { &PATIENT } else { &[] };
@@ -180,7 +185,7 @@ enum Effect {
 /// Runs a scenario on a broken lab and compares every cell's verdict with what the fault must do to it.
 fn compare(lab: &Lab, scenario: &str, effect: impl Fn(&Cell, &World) -> Effect) -> Result<(), Failed> {
     let filter = format!("{scenario}::");
-    let verdicts = verdicts(&["--lab", &lab.0], &[&filter])?;
+    let verdicts = verdicts(&[&HASTY[..], &["--lab", &lab.0]].concat(), &[&filter])?;
     agree(&verdicts, &[&filter], effect)
 }
 

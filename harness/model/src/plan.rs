@@ -91,7 +91,7 @@ pub struct PlannedPhase {
     pub actions: Vec<Action>,
     /// From when the cells are probed.
     pub probing: Probing,
-    /// Seconds that the cells are given to settle.
+    /// Seconds that the cells are given to settle at least.
     pub settle_within_s: u32,
     /// The world as it is declared once the actions are done.
     pub world: World,

@@ -47,9 +47,6 @@ pub struct WorldSpec {
     pub requires: Vec<Feature>,
 }
 
-/// Seconds that a matrix is given to settle where a phase says nothing else.
-pub const SETTLE_WITHIN_S: u32 = 30;
-
 /// An action, and the matrix that must hold after it.
 #[derive(Clone, Debug)]
 pub struct Phase {
@@ -61,7 +58,7 @@ pub struct Phase {
     pub matrix: Vec<Assertion>,
     /// From when the matrix is probed.
     pub probing: Probing,
-    /// Seconds that the matrix is given to settle.
+    /// Seconds that the matrix is given to settle at least, where that may be more than a run gives any matrix; else 0.
     pub settle_within_s: u32,
     /// The rule that the actions' effect on open cells comes from, where it is not the oracle's: removing a policy opens
     /// what isolation opens, but that it does is a promise of its own.

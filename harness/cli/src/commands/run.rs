@@ -197,6 +197,7 @@ impl Run<'_> {
     fn options(&self) -> udn_runner::Options {
         udn_runner::Options {
             settle_rounds: self.args.settle_rounds,
+            settle_deadline: self.args.settle_deadline,
             hold: self.args.hold.unwrap_or_default(),
             deny_timeout: self.args.deny_timeout,
             outage_budget: self.args.outage_budget,

@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::Value;
 
-use crate::{Lab, program};
+use crate::{Lab, beside, program};
 
 const ROLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/rbac.yaml");
 const JOB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/job.yaml");
@@ -33,11 +33,11 @@ const SMALL: &str = "objects::in-use::";
 /// Needed where an object does not go at once when it is deleted; in the lab it does.
 const UNUSED: [&str; 1] = ["watch vteps.k8s.ovn.org"];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<(&'static str, beside::Test)> {
     vec![
-        Trial::test("rights::the-role-is-what-a-run-needs", the_role_is_what_a_run_needs),
-        Trial::test("rights::a-missing-right-is-named", a_missing_right_is_named),
-        Trial::test("rights::a-job-runs-by-the-account-of-its-pod", a_job_runs_by_the_account_of_its_pod),
+        ("rights::the-role-is-what-a-run-needs", the_role_is_what_a_run_needs),
+        ("rights::a-missing-right-is-named", a_missing_right_is_named),
+        ("rights::a-job-runs-by-the-account-of-its-pod", a_job_runs_by_the_account_of_its_pod),
     ]
 }
 

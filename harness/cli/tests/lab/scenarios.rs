@@ -97,7 +97,7 @@ pub(crate) fn trials(arguments: &Arguments, target: &Target) -> Vec<Trial> {
 }
 
 /// As libtest-mimic selects.
-fn selects(arguments: &Arguments, name: &str) -> bool {
+pub(crate) fn selects(arguments: &Arguments, name: &str) -> bool {
     let matches = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
     arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }
