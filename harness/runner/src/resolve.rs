@@ -65,8 +65,16 @@ impl Resolved {
 
     /// Whether the vantage point is to reach itself.
     pub(crate) fn is_to_itself(&self) -> bool {
-        let itself = |reach: &Target| matches!((&self.from, reach), (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod);
-        !self.reach.is_empty() && self.reach.iter().all(itself)
+        !self.reach.is_empty() && self.reach.iter().all(|reach| self.is_sender(reach))
+    }
+
+    /// Whether a service may send the probe back to where it comes from.
+    pub(crate) fn may_come_back(&self) -> bool {
+        matches!(self.target, Target::Service { .. }) && self.reach.iter().any(|reach| self.is_sender(reach))
+    }
+
+    fn is_sender(&self, reach: &Target) -> bool {
+        matches!((&self.from, reach), (VantagePoint::Pod(from), Target::Pod { pod, .. }) if from == pod)
     }
 }
 

@@ -458,17 +458,21 @@ impl Volley {
 }
 
 /// The probes in an order in which vantage points take turns: no chunk is the burden of one agent.
+///
+/// Those that may come back to their sender through a service go together, after all others: OVN learns a flow of each of
+/// them that replaces another one, whereupon Open vSwitch looks at all of its flows again (docs/architecture.md).
 fn in_turns(probes: Vec<Planned>) -> VecDeque<Planned> {
-    let mut turn: HashMap<VantagePoint, usize> = HashMap::new();
-    let mut ordered: Vec<(usize, Planned)> = probes
+    let mut turn: HashMap<(bool, VantagePoint), usize> = HashMap::new();
+    let mut ordered: Vec<((bool, usize), Planned)> = probes
         .into_iter()
         .map(|probe| {
-            let turn = turn.entry(probe.resolved.from.clone()).or_default();
+            let back = probe.resolved.may_come_back();
+            let turn = turn.entry((back, probe.resolved.from.clone())).or_default();
             *turn += 1;
-            (*turn, probe)
+            ((back, *turn), probe)
         })
         .collect();
-    ordered.sort_by_key(|(turn, _)| *turn);
+    ordered.sort_by_key(|(place, _)| *place);
     ordered.into_iter().map(|(_, probe)| probe).collect()
 }
 
@@ -499,5 +503,47 @@ fn outcome(answer: Result<crate::cluster::Found, crate::cluster::Trouble>) -> Ou
     match answer {
         Ok(found) => Outcome::Checked { holds: found.holds, found: found.found },
         Err(trouble) => Outcome::AgentFailed { why: trouble.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use udn_model::cell::{AddressOn, Exposure};
+    use udn_model::words::Family;
+    use udn_model::world::{PodRef, ServiceRef};
+
+    use super::*;
+    use crate::judge::Wanted;
+
+    fn probe(cell: usize, from: &str, reach: &[&str]) -> Planned {
+        let pod = |name: &str| PodRef::new("blue", name);
+        let reach = reach.iter().map(|name| Target::Pod { pod: pod(name), on: AddressOn::Primary });
+        let resolved = Resolved {
+            from: VantagePoint::Pod(pod(from)),
+            target: Target::Service { service: ServiceRef::new("blue", "web"), via: Exposure::ClusterIp },
+            transport: Transport::Udp,
+            family: Family::V4,
+            to: [10, 96, 0, 7].into(),
+            port: Some(80),
+            lookup: None,
+            over: Over::New,
+            wanted: Wanted::Closed,
+            reach: reach.collect(),
+            witnesses: Vec::new(),
+        };
+        planned(cell, Arc::new(resolved), &Ports::new(0), Duration::ZERO)
+    }
+
+    #[test]
+    fn vantage_points_take_turns_and_what_may_come_back_goes_last() {
+        let probes = vec![
+            probe(0, "a", &["a", "c"]),
+            probe(1, "a", &["c"]),
+            probe(2, "a", &["c"]),
+            probe(3, "b", &["c"]),
+            probe(4, "b", &["b"]),
+        ];
+        let order: Vec<usize> = in_turns(probes).iter().map(|probe| probe.cell).collect();
+        assert_eq!(order, [1, 3, 2, 0, 4]);
     }
 }

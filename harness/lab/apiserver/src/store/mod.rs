@@ -187,6 +187,20 @@ mod tests {
         assert_eq!(new[0].1.as_ref().unwrap()["metadata"]["labels"]["turn"], "0");
     }
 
+    /// The log's older half is text, of which each is there once.
+    #[test]
+    fn an_old_write_shares_its_text_with_the_one_before() {
+        let store = Store::default();
+        let pods: Arc<str> = "pods".into();
+        let mut last = store.put(&pods, ("a", "x"), Expect::Absent, json!({"metadata": {}})).unwrap();
+        for _ in 1..100 {
+            last = store.put(&pods, ("a", "x"), Expect::Same(&last), json!({"metadata": {}})).unwrap();
+        }
+        let events = store.since("pods", 0).unwrap().1;
+        let previous = events[9].previous_text().expect("it has been condensed");
+        assert_eq!(previous.as_ptr(), events[8].text().as_ptr());
+    }
+
     #[test]
     fn a_version_before_the_log_has_expired() {
         let store = Store::default();

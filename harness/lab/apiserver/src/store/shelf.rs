@@ -86,12 +86,17 @@ impl Event {
         self.text.get_or_init(|| self.states().map(|states| text(&states.object)).unwrap_or_default())
     }
 
-    /// Keeps text only.
-    fn condense(&self) {
+    #[cfg(test)]
+    pub(super) fn previous_text(&self) -> Option<&Bytes> {
+        self.previous.get()
+    }
+
+    /// Keeps text only; `before`: the write that made the object as it was before this one, whose text it is then.
+    fn condense(&self, before: Option<&Self>) {
         self.text();
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(previous) = states.take().and_then(|states| states.previous) {
-            self.previous.get_or_init(|| text(&previous));
+            self.previous.get_or_init(|| before.map_or_else(|| text(&previous), |before| before.text().clone()));
         }
     }
 }
@@ -103,6 +108,12 @@ fn text(object: &Value) -> Bytes {
 /// What [`text`] wrote.
 fn read(text: &Bytes) -> Arc<Value> {
     Arc::new(serde_json::from_slice(text).unwrap_or_default())
+}
+
+/// The version that wrote an object; zero where none did.
+fn version_of(object: &Value) -> u64 {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 pub(super) struct Shelf {
@@ -159,7 +170,8 @@ impl Shelf {
         let version = event.version;
         self.log.push_back(Arc::new(event));
         if let Some(late) = self.log.len().checked_sub(RECENT + 1).and_then(|place| self.log.get(place)) {
-            late.condense();
+            let before = late.previous().and_then(|previous| self.at(version_of(&previous)));
+            late.condense(before);
         }
         while let Some(oldest) = self.log.front()
             && (self.log.len() > LOG_LENGTH || oldest.at.elapsed() > LOG_AGE)
@@ -168,6 +180,12 @@ impl Shelf {
             self.log.pop_front();
         }
         self.latest.send_replace(version);
+    }
+
+    /// The write of this version, as long as it is remembered.
+    fn at(&self, version: u64) -> Option<&Event> {
+        let place = self.log.binary_search_by_key(&version, |event| event.version).ok()?;
+        self.log.get(place).map(AsRef::as_ref)
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
