@@ -132,3 +132,23 @@ fn a_killed_run_leaves_no_process_and_no_report() {
     within(AT_ONCE, "the lab to be gone", || all_gone(&processes));
     assert!(!folder.path().join("report.json").exists(), "nobody was left to write it");
 }
+
+#[test]
+fn a_lab_in_the_foreground_ends_when_it_is_taken_down_elsewhere() {
+    let name = format!("fore-{}", std::process::id());
+    let lab = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_udn-conformance"));
+        command.args(["lab", verb, "--name", &name]).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut up = lab("up").arg("--foreground").spawn().unwrap();
+    until("the lab to be up", || lab("status").status().unwrap().success());
+    assert_eq!(up.try_wait().unwrap(), None);
+    assert!(lab("down").status().unwrap().success());
+    let mut ended = None;
+    within(AT_ONCE, "the program to end", || {
+        ended = up.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
+}

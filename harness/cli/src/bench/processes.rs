@@ -21,15 +21,18 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// Looks once more at a process and all that descend from it. A process that was not there the last time does not
-    /// count yet: between its start and its own program a child has its parent's memory, which would count twice.
+    /// Looks once more at a process and all that descend from it. Between its start and its own program a child has its
+    /// parent's memory, which would count twice: a process that was not there the last time does not count yet, nor does one
+    /// that is still in the same place as its parent.
     pub(crate) fn look(&mut self, root: u32) {
         let Some(program) = identity(std::process::id()) else { return };
         let mut sum = 0;
         let mut seen = BTreeSet::new();
-        for pid in family(root, &parents()) {
+        let parents = parents();
+        for pid in family(root, &parents) {
             if identity(pid) == Some(program) {
-                if self.seen.contains(&pid) {
+                let borrowed = parents.get(&pid).is_some_and(|parent| share_memory(pid, *parent));
+                if self.seen.contains(&pid) && !borrowed {
                     sum += number(pid, "smaps_rollup", "Pss:").unwrap_or_default();
                 }
                 seen.insert(pid);
@@ -55,6 +58,12 @@ fn entry(pid: u32, name: &str) -> PathBuf {
 /// Device and inode of a process' program: its path may differ from one mount namespace to the next.
 fn identity(pid: u32) -> Option<(u64, u64)> {
     fs::metadata(entry(pid, "exe")).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Whether two processes' memory lies at the same addresses, which are random for every program that starts.
+fn share_memory(one: u32, other: u32) -> bool {
+    let first = |pid| fs::read_to_string(entry(pid, "maps")).ok()?.lines().next().map(str::to_owned);
+    first(one).is_some_and(|one| Some(one) == first(other))
 }
 
 /// A number in KiB of one of a process' files, in bytes.
@@ -104,6 +113,16 @@ mod tests {
         let parents = BTreeMap::from([(1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (5, 12)]);
         assert_eq!(family(10, &parents), BTreeSet::from([5, 10, 11, 12]));
         assert_eq!(parent("7 (a) b (c) S 42 1 1"), Some(42));
+    }
+
+    #[test]
+    fn another_program_has_memory_of_its_own() {
+        let own = std::process::id();
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let shared = share_memory(own, other.id());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!((share_memory(own, own), shared), (true, false));
     }
 
     #[test]

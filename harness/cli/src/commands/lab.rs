@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use udn_lab::{Error, Lab, Running, Status};
@@ -12,6 +13,9 @@ use crate::args::{self, Format};
 use crate::failure::{Failure, printed};
 use crate::reporting::Reporting;
 use crate::{interrupt, target};
+
+/// How often a lab in the foreground is looked at, whether it is still there.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Starts a lab.
 ///
@@ -45,7 +49,13 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
     let lab: Lab = started?;
     print(&directions(&name, &lab.kubeconfig().display().to_string()))?;
     if args.foreground {
-        cancel.cancelled().await;
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = gone(&name) => {
+                eprintln!("lab {name} was taken down");
+                return Ok(ExitCode::Passed);
+            }
+        }
         let kept = tokio::task::spawn_blocking(move || lab.stop())
             .await
             .context("ending the lab ended early")
@@ -54,6 +64,14 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
         tell_kept(&kept);
     }
     Ok(ExitCode::Passed)
+}
+
+/// Returns once no lab of this name is up any more.
+async fn gone(name: &str) {
+    let cache = udn_lab::default_folder();
+    while !matches!(udn_lab::find(&cache, name), Err(Error::NotUp { .. })) {
+        tokio::time::sleep(GLANCE).await;
+    }
 }
 
 /// Ends a lab.

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use super::Expired;
 
 /// Writes that a kind's log remembers at most. A watch that is further behind lists anew.
-pub(super) const LOG_LENGTH: usize = 384;
+pub(super) const LOG_LENGTH: usize = 256;
 
 /// Of them, those that keep objects and not text.
-const RECENT: usize = 32;
+const RECENT: usize = 16;
 
 /// How long a kind's log remembers a write: as long as etcd does under Kubernetes.
 const LOG_AGE: Duration = Duration::from_secs(5 * 60);
