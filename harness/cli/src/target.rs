@@ -101,14 +101,16 @@ impl LabInUse {
     /// What is wrong with the lab itself: a run on it says nothing about the network then.
     #[must_use]
     pub(crate) fn problems(&self) -> Vec<String> {
-        let status = match self {
-            Self::Own(lab) => lab.status(),
-            Self::Found(lab) => lab.status(),
-        };
-        match status {
+        match self.running().status() {
             Ok(status) => status.problems,
             Err(error) => vec![error.to_string()],
         }
+    }
+
+    /// What ended in the lab and was there again at once: no reason to doubt a run.
+    #[must_use]
+    pub(crate) fn mended(&self) -> Vec<String> {
+        self.running().status().map(|status| status.mended).unwrap_or_default()
     }
 }
 

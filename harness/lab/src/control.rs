@@ -52,6 +52,9 @@ pub struct Status {
     pub daemons: Vec<Daemon>,
     /// What is wrong with the lab itself; empty when it is sound. A run on a lab with problems says nothing about the network.
     pub problems: Vec<String>,
+    /// Daemons that ended by a known defect of theirs and were started again, as a kubelet would: what was found holds.
+    #[serde(default)]
+    pub mended: Vec<String>,
     /// Daemons that ended and are not started again: nothing more can be learnt from this lab.
     #[serde(default)]
     pub lost: Vec<String>,

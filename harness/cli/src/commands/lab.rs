@@ -181,6 +181,7 @@ fn described(running: &Running, status: &Status) -> String {
         [] => lines.push(("sound", "yes".into())),
         problems => lines.extend(problems.iter().map(|problem| ("problem", problem.clone()))),
     }
+    lines.extend(status.mended.iter().map(|mended| ("mended", mended.clone())));
     lines.into_iter().map(|(name, value)| format!("{name:>10}  {value}\n")).collect()
 }
 

@@ -221,6 +221,11 @@ impl Run<'_> {
             let message = format!("the lab is not sound, so this run says nothing about the network: {problem}");
             self.events.tell(EventKind::Warning { message });
         }
+        for mended in lab.mended() {
+            let message =
+                format!("while the lab was up, {mended}; the lab started it again, and cells were judged as ever");
+            self.events.tell(EventKind::Warning { message });
+        }
         if !problems.is_empty() {
             self.keep_logs(lab.running());
         }

@@ -93,6 +93,7 @@ impl Answers {
                 .collect(),
             daemons: self.ground.daemons().into_iter().map(|(name, place, pid)| Daemon { name, place, pid }).collect(),
             problems,
+            mended: self.ground.known_ends(),
             lost: self.ground.lost(),
             logs: self.ground.logs_of_problems(),
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -21,6 +22,11 @@ use udn_lab_sys::site::{NodeSite, Tools};
 
 /// Inherited by everything that a sandbox starts.
 const MARK: &str = "UDN_LAB_TEST_MARK";
+/// What the log of an ovn-controller says that ends so.
+const KNOWN_END: &str = "\
+2026-01-01T00:00:00.000Z|00012|main|INFO|OVN internal version is : [25.03.0-20.41.0-77.6]
+2026-01-01T00:00:00.000Z|01424|util|EMER|lib/ovsdb-idl.c:3598: assertion row->new_datum != NULL failed in ovsdb_idl_txn_write__()
+";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -38,6 +44,7 @@ fn main() -> ExitCode {
                 Trial::test("every_library_of_the_tree_is_in_it", closure),
                 Trial::test("up_connected_and_healthy", up),
                 Trial::test("daemons_that_die_are_reported", death),
+                Trial::test("a_daemon_that_ends_by_a_known_defect_is_started_again", defect),
                 Trial::test("a_daemon_that_cannot_start_is_the_cause_given", cannot_start),
                 Trial::test("dropped_packets_are_reported", recirculation),
                 Trial::test("two_grounds_at_once", two),
@@ -109,6 +116,24 @@ fn inside(tools: &str, job: &str) -> ExitCode {
                 .unwrap();
             let problems = poll(|| Some(ground.health()).filter(|problems| !problems.is_empty()));
             json!({"killed": [name, place], "health": problems})
+        }
+        "defect" => {
+            let of = |ground: &Ground| {
+                let controller =
+                    |(name, place, _): &(String, String, u32)| name == "ovn-controller" && place == "ovn-worker";
+                ground.daemons().into_iter().find(controller).map(|(.., pid)| pid)
+            };
+            let before = of(&ground).unwrap();
+            let log = site.nodes[1].ovn_run.join("ovn-controller.log");
+            let mut log = fs::File::options().append(true).open(log).unwrap();
+            log.write_all(KNOWN_END.as_bytes()).unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(before.cast_signed()), nix::sys::signal::Signal::SIGABRT)
+                .unwrap();
+            runtime.block_on(async {
+                let _ = tokio::time::timeout(Duration::from_secs(3), ground.look_after()).await;
+            });
+            let again = of(&ground).is_some_and(|after| after != before);
+            json!({"again": again, "health": ground.health(), "known": ground.known_ends(), "lost": ground.lost()})
         }
         "recirculation" => {
             let log = site.nodes[1].ovs_run.join("ovs-vswitchd.log");
@@ -195,6 +220,20 @@ fn death() -> Result<(), Failed> {
     let facts = facts(&mut spawn("death"))?;
     let problem = facts["health"][0].as_str().unwrap();
     assert!(problem.contains("ovs-vswitchd of ovn-control-plane ended (signal: 9"), "{problem}");
+    Ok(())
+}
+
+fn defect() -> Result<(), Failed> {
+    let facts = facts(&mut spawn("defect"))?;
+    assert_eq!(
+        (&facts["again"], &facts["health"], &facts["lost"]),
+        (&json!(true), &json!([]), &json!([])),
+        "{facts:#}"
+    );
+    let known = facts["known"].as_array().unwrap();
+    assert!(
+        known.len() == 1 && known[0].as_str().unwrap().contains("ovn-controller of ovn-worker ended: it took a port")
+    );
     Ok(())
 }
 

@@ -123,6 +123,12 @@ impl Ground {
         health.look(daemons)
     }
 
+    /// How daemons ended that are known to end so now and then, and were started again: no problem of the lab's.
+    #[must_use]
+    pub fn known_ends(&self) -> Vec<String> {
+        self.state().1.known()
+    }
+
     /// The first problem, as soon as there is one.
     async fn problem(&self) -> String {
         loop {
