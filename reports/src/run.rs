@@ -291,7 +291,7 @@ impl PhaseReport {
                 about: observed::subject(&result.cell),
                 closed: result.cell.expectation.is_negative(),
                 verdict: result.verdict,
-                figures: figures.clone(),
+                figures: (**figures).clone(),
             });
         }
         match result.verdict {

@@ -84,7 +84,7 @@ impl Flows {
             }
             Err(outcome) => (outcome, None, None),
         };
-        Report { nonce, outcome, local, flow: figures }
+        Report { nonce, outcome, local, flow: figures.map(Box::new) }
     }
 
     async fn next_reply(

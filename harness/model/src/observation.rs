@@ -273,7 +273,7 @@ pub struct Evidence {
     pub repeat: Option<String>,
     /// How the flow fared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flow: Option<FlowFigures>,
+    pub flow: Option<Box<FlowFigures>>,
     /// State of the network and of objects, collected before clean-up; one entry a source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

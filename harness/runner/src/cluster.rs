@@ -282,7 +282,7 @@ pub struct Report {
     /// The probe's own end of the socket.
     pub local: Option<SocketAddr>,
     /// How the flow fared since the shot before this one, where it is about one.
-    pub flow: Option<FlowFigures>,
+    pub flow: Option<Box<FlowFigures>>,
 }
 
 /// How the agent outside of the cluster calls itself in [`Outcome::Open`].

@@ -259,7 +259,7 @@ impl World for FakeWorld {
             let local = Some(local(from, &shot));
             let flow = match shot.over {
                 Over::New => None,
-                Over::Flow(kind) => Some(FlowFigures { kind, ..self.figures.clone() }),
+                Over::Flow(kind) => Some(Box::new(FlowFigures { kind, ..self.figures.clone() })),
             };
             let _ = reports.send(Report { nonce: shot.nonce, outcome, local, flow });
         });

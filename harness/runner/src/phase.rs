@@ -388,7 +388,7 @@ impl<'a> Phase<'a> {
             if let Some(later) = report.flow.clone() {
                 let flow = &mut self.evidence[planned.cell].flow;
                 *flow = Some(match flow.take() {
-                    Some(earlier) => earlier.then(later),
+                    Some(earlier) => Box::new(earlier.then(*later)),
                     None => later,
                 });
             }
@@ -420,7 +420,6 @@ impl<'a> Phase<'a> {
             let evidence = &mut self.evidence[cell];
             let mut meaning = Meaning::Judged(verdict);
             if let Some(resolved) = resolved {
-                evidence.probe = Some(resolved.told());
                 evidence.witness = far.witness().or(evidence.witness);
                 if resolved.wanted.needs_controls() && meaning == Meaning::Judged(Judged::Match) {
                     meaning = controlled(&controls, &self.cells[cell].rule, resolved, evidence);
@@ -461,8 +460,10 @@ impl<'a> Phase<'a> {
         let parts = std::mem::take(&mut self.histories).into_iter().zip(std::mem::take(&mut self.evidence));
         for (index, ((history, mut evidence), conclusion)) in parts.zip(conclusions).enumerate() {
             evidence.notes = notes.remove(&index).unwrap_or_default();
-            evidence.repeat =
-                self.last.get(&index).and_then(|planned| self.world.repeat(&planned.resolved.from, &planned.shot));
+            if let Some(Planned { resolved, shot, .. }) = self.last.get(&index) {
+                evidence.probe = Some(resolved.told());
+                evidence.repeat = self.world.repeat(&resolved.from, shot);
+            }
             let Conclusion { verdict, reason, settled_ms } = conclusion;
             outline.counts.add(verdict);
             finish(self.shared, self.cells[index], (verdict, reason, settled_ms), history.into_attempts(), evidence);

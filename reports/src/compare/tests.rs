@@ -31,7 +31,8 @@ fn changed() -> Comparison {
         result
     };
     let out = |mut result: CellResult, outage_ms| {
-        result.evidence.flow = Some(FlowFigures { sent: 900, received: 900, outage_ms, ..FlowFigures::default() });
+        result.evidence.flow =
+            Some(Box::new(FlowFigures { sent: 900, received: 900, outage_ms, ..FlowFigures::default() }));
         result
     };
     use Verdict::{Error, Fail, Fixed, Known, Pass, Skip, Unstable};

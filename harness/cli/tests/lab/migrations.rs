@@ -16,7 +16,7 @@ use udn_model::flow::FlowPromise;
 use udn_model::words::{Family, Placement};
 use udn_model::world::{PodRef, ServiceRef};
 
-use crate::{Effect, HASTY, Lab, agree, program, report, verdicts, verdicts_of};
+use crate::{Effect, Lab, agree, program, report, verdicts, verdicts_of};
 
 /// The node that the VM comes to.
 const TARGET: &str = "ovn-worker2";
@@ -91,7 +91,7 @@ fn annotate(lab: &Lab, annotation: &str) {
 }
 
 fn moved(lab: &Lab, options: &[&str], filters: &[&str], effect: impl Fn(&Cell) -> Effect) -> Result<(), Failed> {
-    let verdicts = verdicts(&[&HASTY[..], &["--lab", &lab.0], options].concat(), filters)?;
+    let verdicts = verdicts(&[&["--lab", &lab.0], options].concat(), filters)?;
     agree(&verdicts, filters, |cell, _| effect(cell))
 }
 

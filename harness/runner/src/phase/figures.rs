@@ -18,7 +18,7 @@ impl Phase<'_> {
         let migrations = self.world.migrations().await;
         for migration in &migrations {
             let flows = self.cells.iter().zip(&self.evidence).filter_map(|(cell, evidence)| {
-                let figures = evidence.flow.clone()?;
+                let figures = evidence.flow.as_deref().cloned()?;
                 Some(FlowTrace { cell: cell.id.clone(), split: migration.split(&figures), figures })
             });
             let report = MigrationReport {
@@ -46,7 +46,7 @@ impl Phase<'_> {
             let Check::Figure { promise, .. } = &cell.check else { continue };
             let flow = self.cells.iter().position(|flow| flow.is_flow_of(cell));
             let evidence = flow.map(|flow| self.evidence[flow].clone()).unwrap_or_default();
-            let judged = flow::judge(*promise, evidence.flow.as_ref(), millis(self.shared.options.outage_budget));
+            let judged = flow::judge(*promise, evidence.flow.as_deref(), millis(self.shared.options.outage_budget));
             let split = evidence.flow.as_ref().and_then(|flow| migrations.iter().rev().find_map(|it| it.split(flow)));
             let told = |text: &str| match split {
                 Some(split) if *promise == flow::FlowPromise::Outage => format!("{text} ({split})"),
