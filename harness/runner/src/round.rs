@@ -1,14 +1,17 @@
 //! One round: every cell of a matrix in flight at once.
 
+mod chunk;
+mod order;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use udn_model::cell::{Cell, Check, Claim, ObjectRef, Target, VantagePoint};
 use udn_model::observation::Outcome;
 use udn_model::words::Transport;
@@ -21,17 +24,14 @@ use crate::ports::Ports;
 use crate::resolve::{Last, Resolved, resolve};
 use crate::series::{self, Tally};
 use crate::twins::Twins;
-use crate::window::{CHUNK, ENOUGH, OVERLOADED, Room, Window, slowest};
+use crate::window::{CHUNK, OVERLOADED, Room, Window, slowest};
+use chunk::Chunk;
+use order::in_turns;
 
 /// How much longer than its slowest probe a round waits: a cut stream is attached to again in the meantime.
 const GRACE: Duration = Duration::from_secs(15);
 /// How long an API server or agent may take to answer a question that is not a probe.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long probes that are not to be answered take up room: their packets are on their way no longer.
-const SILENT_ROOM: Duration = Duration::from_millis(200);
-/// How long those take up room at most that are: one slow answer must not hold up all others.
-const ANSWERED_ROOM: Duration = Duration::from_secs(1);
-
 /// A probe that is about to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
@@ -263,52 +263,6 @@ struct Volley {
     deadline: Instant,
 }
 
-/// Probes that were sent together.
-struct Chunk {
-    room: Shared,
-    sent: Instant,
-    /// Answers that are to come, and how many of them still are.
-    answers: usize,
-    missing: usize,
-    /// Those that never came.
-    silent: usize,
-    /// When the last one came that did.
-    last: Instant,
-}
-
-impl Chunk {
-    /// Takes an answer that was to come. Returns how long nine tenths of them took, once they are there. Who does not answer at
-    /// all says nothing of that: where packets are lost because there were too many, those that are sent again come late.
-    fn take(&mut self, silent: bool) -> Option<Duration> {
-        self.missing -= 1;
-        self.silent += usize::from(silent);
-        if !silent {
-            self.last = Instant::now();
-        }
-        let came = self.answers - self.missing - self.silent;
-        (self.missing == self.answers / 10 && came >= ENOUGH).then(|| self.last - self.sent)
-    }
-}
-
-/// Room that is given back by whoever is first: the last answer or the clock.
-struct Shared(Arc<Mutex<Option<Room>>>);
-
-impl Shared {
-    fn new(room: Option<Room>, longest: Duration) -> Self {
-        let shared = Self(Arc::new(Mutex::new(room)));
-        let clock = Self(shared.0.clone());
-        tokio::spawn(async move {
-            sleep(longest).await;
-            clock.give_back();
-        });
-        shared
-    }
-
-    fn give_back(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
 impl Volley {
     fn new(probes: Vec<Planned>, series: HashMap<usize, Tally>, patience: Duration, ports: Arc<Ports>) -> Self {
         let now = Instant::now();
@@ -385,10 +339,7 @@ impl Volley {
             }
             self.deadline = self.deadline.max(Instant::now() + probe.shot.timeout + GRACE);
         }
-        let longest = if answers == 0 { SILENT_ROOM } else { ANSWERED_ROOM };
-        let room = Shared::new(permit, longest);
-        let now = Instant::now();
-        self.chunks.push(Chunk { room, sent: now, answers, missing: answers, silent: 0, last: now });
+        self.chunks.push(Chunk::new(permit, answers));
         self.sent.extend(chunk.into_iter().map(|probe| (probe.shot.nonce, probe)));
         batches
     }
@@ -402,13 +353,9 @@ impl Volley {
         }
         if let Some(number) = self.awaited.remove(&report.nonce)
             && let Some(chunk) = self.chunks.get_mut(number)
+            && let Some(took) = chunk.take(report.outcome == Outcome::TimedOut)
         {
-            if let Some(took) = chunk.take(report.outcome == Outcome::TimedOut) {
-                window.learn(took);
-            }
-            if chunk.missing == 0 {
-                chunk.room.give_back();
-            }
+            window.learn(took);
         }
         if self.once_more(&report) {
             self.late.extend(self.sent.remove(&report.nonce).map(|probe| (probe.cell, report.outcome)));
@@ -457,25 +404,6 @@ impl Volley {
     }
 }
 
-/// The probes in an order in which vantage points take turns: no chunk is the burden of one agent.
-///
-/// Those that may come back to their sender through a service go together, after all others: OVN learns a flow of each of
-/// them that replaces another one, whereupon Open vSwitch looks at all of its flows again (docs/architecture.md).
-fn in_turns(probes: Vec<Planned>) -> VecDeque<Planned> {
-    let mut turn: HashMap<(bool, VantagePoint), usize> = HashMap::new();
-    let mut ordered: Vec<((bool, usize), Planned)> = probes
-        .into_iter()
-        .map(|probe| {
-            let back = probe.resolved.may_come_back();
-            let turn = turn.entry((back, probe.resolved.from.clone())).or_default();
-            *turn += 1;
-            ((back, *turn), probe)
-        })
-        .collect();
-    ordered.sort_by_key(|(place, _)| *place);
-    ordered.into_iter().map(|(_, probe)| probe).collect()
-}
-
 async fn ask_facts(world: &dyn World, declared: &Declared, facts: Vec<(usize, FactQuestion)>) -> Vec<(usize, Outcome)> {
     if facts.is_empty() {
         return Vec::new();
@@ -503,47 +431,5 @@ fn outcome(answer: Result<crate::cluster::Found, crate::cluster::Trouble>) -> Ou
     match answer {
         Ok(found) => Outcome::Checked { holds: found.holds, found: found.found },
         Err(trouble) => Outcome::AgentFailed { why: trouble.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use udn_model::cell::{AddressOn, Exposure};
-    use udn_model::words::Family;
-    use udn_model::world::{PodRef, ServiceRef};
-
-    use super::*;
-    use crate::judge::Wanted;
-
-    fn probe(cell: usize, from: &str, reach: &[&str]) -> Planned {
-        let pod = |name: &str| PodRef::new("blue", name);
-        let reach = reach.iter().map(|name| Target::Pod { pod: pod(name), on: AddressOn::Primary });
-        let resolved = Resolved {
-            from: VantagePoint::Pod(pod(from)),
-            target: Target::Service { service: ServiceRef::new("blue", "web"), via: Exposure::ClusterIp },
-            transport: Transport::Udp,
-            family: Family::V4,
-            to: [10, 96, 0, 7].into(),
-            port: Some(80),
-            lookup: None,
-            over: Over::New,
-            wanted: Wanted::Closed,
-            reach: reach.collect(),
-            witnesses: Vec::new(),
-        };
-        planned(cell, Arc::new(resolved), &Ports::new(0), Duration::ZERO)
-    }
-
-    #[test]
-    fn vantage_points_take_turns_and_what_may_come_back_goes_last() {
-        let probes = vec![
-            probe(0, "a", &["a", "c"]),
-            probe(1, "a", &["c"]),
-            probe(2, "a", &["c"]),
-            probe(3, "b", &["c"]),
-            probe(4, "b", &["b"]),
-        ];
-        let order: Vec<usize> = in_turns(probes).iter().map(|probe| probe.cell).collect();
-        assert_eq!(order, [1, 3, 2, 0, 4]);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn up(args: &args::LabUp) -> Result<ExitCode, Failure> {
         tokio::select! {
             () = cancel.cancelled() => {}
             () = gone(&name) => {
-                eprintln!("lab {name} was taken down");
+                eprintln!("lab {name} is gone: it was taken down, or killed");
                 return Ok(ExitCode::Passed);
             }
         }
