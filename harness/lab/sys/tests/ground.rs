@@ -104,7 +104,7 @@ fn inside(tools: &str, job: &str) -> ExitCode {
                 }
             }
             let switches = ground.daemons().into_iter().filter(|(name, ..)| name == "ovs-vswitchd");
-            let nice: Vec<i32> = switches.flat_map(|(.., pid)| nice_of_threads(pid)).collect();
+            let nice: Vec<(String, i32)> = switches.flat_map(|(.., pid)| nice_of_threads(pid)).collect();
             let uplinks: Vec<u64> = site.nodes.iter().map(|node| uplink_room(&site.tools, node)).collect();
             json!({
                 "pings": results, "health": ground.health(), "nice": nice, "may": may_go_first(), "uplinks": uplinks,
@@ -165,10 +165,12 @@ fn uplink_room(tools: &Tools, node: &NodeSite) -> u64 {
 }
 
 /// Nice values of a process' threads.
-fn nice_of_threads(pid: u32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().file_name());
-    let of = |thread: &str| getpriority_process(Pid::from_raw(thread.parse().unwrap())).unwrap();
-    threads.map(|thread| of(thread.to_str().unwrap())).collect()
+/// Names of a process' threads, and how nice they are.
+fn nice_of_threads(pid: u32) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap());
+    let nice = |id: &str| getpriority_process(Pid::from_raw(id.parse().unwrap())).unwrap();
+    let name = |thread: &fs::DirEntry| fs::read_to_string(thread.path().join("comm")).unwrap();
+    threads.map(|thread| (name(&thread), nice(thread.file_name().to_str().unwrap()))).collect()
 }
 
 /// Whether processes may be told to go before others here.
@@ -205,10 +207,12 @@ fn up() -> Result<(), Failed> {
         assert_eq!(ping[2], expected, "{ping}");
     }
     assert_eq!(facts["health"], json!([]));
-    let nice: Vec<i64> = facts["nice"].as_array().unwrap().iter().map(|nice| nice.as_i64().unwrap()).collect();
-    assert!(nice.len() > 3, "three switches with several threads each: {nice:?}");
+    let nice: Vec<(String, i32)> = serde_json::from_value(facts["nice"].clone())?;
+    let (waiting, first): (Vec<_>, Vec<_>) = nice.into_iter().partition(|(name, _)| name.starts_with("revalidator"));
+    assert!(waiting.len() == 3 && waiting.iter().all(|(_, nice)| *nice > 0), "revalidators wait: {waiting:?}");
+    assert!(first.len() > 3, "three switches with several threads each: {first:?}");
     if facts["may"] == true {
-        assert!(nice.iter().all(|nice| *nice < 0), "switches go before the rest: {nice:?}");
+        assert!(first.iter().all(|(_, nice)| *nice < 0), "what forwards goes before the rest: {first:?}");
     }
     let usual: u64 = fs::read_to_string("/proc/sys/net/core/rmem_default")?.trim().parse()?;
     let uplinks: Vec<u64> = facts["uplinks"].as_array().unwrap().iter().map(|room| room.as_u64().unwrap()).collect();

@@ -6,6 +6,7 @@
 //! * [`links`]: interfaces, addresses and routes by netlink
 //! * `mend`: node components restarted on purpose, and daemons that died
 //! * [`node`]: a node's Open vSwitch and ovn-controller
+//! * `queues`, `threads`: what Open vSwitch has no setting for
 //! * [`underlay`]: the wire between nodes, the router and the external host
 //! * [`up`]: all of it, side by side
 
@@ -16,6 +17,7 @@ pub mod links;
 mod mend;
 pub mod node;
 mod queues;
+mod threads;
 pub mod underlay;
 pub mod up;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::daemon::{Daemon, Start};
 use super::links::Links;
-use super::{central, queues, underlay};
+use super::{central, queues, threads, underlay};
 use crate::error::Error;
 use crate::netns::Netns;
 use crate::ovsdb::Client;
@@ -59,6 +59,9 @@ pub(super) async fn switch(tools: &Tools, node: &NodeSite, ovn: &OvnSite) -> Res
         Ok(_) => {}
         // It forwards all the same, and loses packets of large rounds.
         Err(error) => tracing::warn!(node = %node.name, %error, "the uplink's queue stays short"),
+    }
+    if let Err(error) = threads::revalidators_wait(switch.pid()).await {
+        tracing::warn!(node = %node.name, %error, "the switch looks at its flows before others go on");
     }
     addresses(node).await?;
     Ok(vec![server, switch])
