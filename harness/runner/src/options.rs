@@ -30,9 +30,11 @@ pub struct Options {
     pub hold: Duration,
     /// How long a probe that must not get through is waited for. At least 2 s: a lost SYN is sent again after 1 s.
     pub deny_timeout: Duration,
-    /// How long a probe that must get through is waited for. Longer than a denied one: it costs nothing while all is well,
-    /// and a busy machine is no broken network.
+    /// How long a probe that must get through is waited for before it is made once more. Longer than a denied one: it costs
+    /// nothing while all is well.
     pub open_timeout: Duration,
+    /// How long that second attempt is waited for: a busy machine is no broken network.
+    pub second_timeout: Duration,
     /// How long a flow may be out over a migration.
     pub outage_budget: Duration,
     /// Rounds start at least this far apart; they overlap while only denied probes are waited for.
@@ -70,7 +72,8 @@ impl Default for Options {
             settle_deadline: Duration::from_secs(30),
             hold: Duration::ZERO,
             deny_timeout: Duration::from_secs(2),
-            open_timeout: Duration::from_secs(6),
+            open_timeout: Duration::from_secs(3),
+            second_timeout: Duration::from_secs(6),
             outage_budget: Duration::from_millis(OUTAGE_BUDGET_MS),
             round_interval: Duration::from_millis(500),
             watch_timeout: Duration::from_millis(400),

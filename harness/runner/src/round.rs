@@ -64,6 +64,8 @@ pub(crate) struct Round {
     pub(crate) book: Arc<AddressBook>,
     /// How long answers are waited for before it is told that only silence is.
     patience: Duration,
+    /// How long second attempts are waited for.
+    second_timeout: Duration,
     /// Whether something is done to the network meanwhile: then who is turned away asks once more, as who is not answered
     /// always does.
     pub(crate) meanwhile: bool,
@@ -98,7 +100,8 @@ impl Round {
         (ports, options): (&Ports, &Options),
         last: &mut Last,
     ) -> Self {
-        let mut round = Self { number, patience: options.deny_timeout, ..Self::default() };
+        let (patience, second_timeout) = (options.deny_timeout, options.second_timeout);
+        let mut round = Self { number, patience, second_timeout, ..Self::default() };
         let mut twins = Twins::default();
         for (index, cell) in cells.iter().enumerate() {
             match (&cell.check, resolve(cell, &book, declared)) {
@@ -163,8 +166,9 @@ impl Round {
         ports: Arc<Ports>,
         answered: oneshot::Sender<()>,
     ) -> Finished {
-        let Self { number, probes, unresolved, facts, claims, series, book, patience, meanwhile } = self;
-        let mut volley = Volley { meanwhile, ..Volley::new(probes, series, patience, ports) };
+        let Self { number, probes, unresolved, facts, claims, series, book, patience, second_timeout, meanwhile } =
+            self;
+        let mut volley = Volley { meanwhile, second_timeout, ..Volley::new(probes, series, patience, ports) };
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -257,6 +261,7 @@ struct Volley {
     started: Instant,
     answered: Instant,
     patience: Duration,
+    second_timeout: Duration,
     meanwhile: bool,
     /// Until when answers are waited for before the next round may begin.
     patient: Instant,
@@ -279,6 +284,7 @@ impl Volley {
             started: now,
             answered: now,
             patience,
+            second_timeout: Duration::ZERO,
             meanwhile: false,
             patient: now + patience,
             deadline: now + GRACE,
@@ -339,6 +345,7 @@ impl Volley {
             }
             self.deadline = self.deadline.max(Instant::now() + probe.shot.timeout + GRACE);
         }
+        tracing::debug!(number, probes = chunk.len(), answers, left = self.waiting.len(), "chunk");
         self.chunks.push(Chunk::new(permit, answers));
         self.sent.extend(chunk.into_iter().map(|probe| (probe.shot.nonce, probe)));
         batches
@@ -355,7 +362,7 @@ impl Volley {
             && let Some(chunk) = self.chunks.get_mut(number)
             && let Some(took) = chunk.take(report.outcome == Outcome::TimedOut)
         {
-            window.learn(took);
+            window.learn(chunk.sent, took);
         }
         if self.once_more(&report) {
             self.late.extend(self.sent.remove(&report.nonce).map(|probe| (probe.cell, report.outcome)));
@@ -383,7 +390,7 @@ impl Volley {
         if self.again.contains(&report.nonce) || probe.doubted || !again {
             return false;
         }
-        let second = planned(probe.cell, probe.resolved.clone(), &self.ports, probe.shot.timeout);
+        let second = planned(probe.cell, probe.resolved.clone(), &self.ports, self.second_timeout);
         self.again.insert(second.shot.nonce);
         self.waiting.push_back(second);
         true

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Probes that are sent together.
 pub(crate) const CHUNK: usize = 128;
@@ -37,6 +38,8 @@ struct State {
     limit: usize,
     /// Room that is taken away as soon as it is given back.
     debt: usize,
+    /// When it last became less.
+    narrowed: Option<Instant>,
 }
 
 /// Room for some probes; given back when dropped.
@@ -59,7 +62,7 @@ impl Window {
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(CHUNK);
         let limit = most.min(FIRST * CHUNK);
-        let state = Arc::new(Mutex::new(State { limit, debt: 0 }));
+        let state = Arc::new(Mutex::new(State { limit, debt: 0, narrowed: None }));
         Self { permits: Arc::new(Semaphore::new(limit)), state, most }
     }
 
@@ -71,12 +74,16 @@ impl Window {
         Some(Room { window: self.clone(), probes })
     }
 
-    /// Learns how long nine tenths of the answers to a chunk took.
-    pub(crate) fn learn(&self, took: Duration) {
+    /// Learns how long nine tenths of the answers took to a chunk that was sent then.
+    ///
+    /// What was sent together is slow together: all chunks that were on their way when the window was narrowed say the same
+    /// thing, once.
+    pub(crate) fn learn(&self, sent: Instant, took: Duration) {
         let mut state = self.state();
         let before = state.limit;
-        if took > SLOW {
-            state.limit = before.saturating_sub(CHUNK).max(CHUNK);
+        if took > SLOW && state.narrowed.is_none_or(|narrowed| sent >= narrowed) {
+            state.narrowed = Some(Instant::now());
+            state.limit = (before / 2).max(CHUNK);
             let less = before - state.limit;
             state.debt += less - self.permits.forget_permits(less);
         } else if took < QUICK {
@@ -104,21 +111,37 @@ pub(crate) fn slowest(percent: usize, durations: &mut [Duration]) -> Duration {
 mod tests {
     use super::*;
 
-    #[test]
-    fn slow_answers_narrow_and_quick_ones_widen() {
+    #[tokio::test(start_paused = true)]
+    async fn slow_answers_narrow_and_quick_ones_widen() {
         let window = Window::new(1024);
         let limit = || (window.state().limit, window.permits.available_permits());
+        let learn = |took: u64| window.learn(Instant::now(), Duration::from_millis(took));
         assert_eq!(limit(), (256, 256), "it begins small");
-        window.learn(Duration::from_millis(900));
+        learn(900);
         assert_eq!(limit(), (128, 128));
-        window.learn(Duration::from_secs(2));
+        learn(2000);
         assert_eq!(limit(), (128, 128), "one chunk always fits");
-        window.learn(Duration::from_millis(300));
+        learn(300);
         assert_eq!(limit(), (128, 128));
         for _ in 0..20 {
-            window.learn(Duration::from_millis(1));
+            learn(1);
         }
         assert_eq!(limit(), (1024, 1024));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_its_way_together_is_slow_once() {
+        let window = Window::new(1024);
+        let limit = || window.state().limit;
+        (0..6).for_each(|_| window.learn(Instant::now(), Duration::from_millis(1)));
+        let (sent, slow) = (Instant::now(), Duration::from_millis(700));
+        tokio::time::advance(slow).await;
+        (0..8).for_each(|_| window.learn(sent, slow));
+        assert_eq!(limit(), 512);
+        let sent = Instant::now();
+        tokio::time::advance(slow).await;
+        window.learn(sent, slow);
+        assert_eq!(limit(), 256, "what was sent after that is news");
     }
 
     #[tokio::test]
@@ -127,14 +150,14 @@ mod tests {
         let out = window.take(1000).await.unwrap();
         assert_eq!(out.probes, CHUNK);
         let more = window.take(CHUNK).await.unwrap();
-        window.learn(Duration::from_secs(2));
+        window.learn(Instant::now(), Duration::from_secs(2));
         assert_eq!((window.state().limit, window.permits.available_permits()), (128, 0));
         drop(out);
         assert_eq!(window.permits.available_permits(), 0);
         drop(more);
         assert_eq!(window.permits.available_permits(), 128);
         let out = window.take(CHUNK).await.unwrap();
-        window.learn(Duration::from_millis(1));
+        window.learn(Instant::now(), Duration::from_millis(1));
         drop(out);
         assert_eq!((window.state().limit, window.permits.available_permits()), (256, 256));
     }

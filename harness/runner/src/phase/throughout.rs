@@ -13,7 +13,9 @@ use crate::options::Options;
 /// more; so what shows for certain is what was cut for longer than both attempts take: about three seconds. Flows
 /// show what is shorter.
 pub(super) fn options(options: &Options) -> Options {
-    Options { open_timeout: options.open_timeout.min(options.deny_timeout), ..options.clone() }
+    let most = options.deny_timeout;
+    let (open_timeout, second_timeout) = (options.open_timeout.min(most), options.second_timeout.min(most));
+    Options { open_timeout, second_timeout, ..options.clone() }
 }
 
 /// Actions that are being performed; given up when dropped.

@@ -15,7 +15,7 @@ const ANSWERED_ROOM: Duration = Duration::from_secs(1);
 /// Probes that were sent together.
 pub(super) struct Chunk {
     room: Shared,
-    sent: Instant,
+    pub(super) sent: Instant,
     /// Answers that are to come, and how many of them still are.
     answers: usize,
     missing: usize,
@@ -33,15 +33,18 @@ impl Chunk {
         Self { room, sent: now, answers, missing: answers, silent: 0, last: now }
     }
 
-    /// Takes an answer that was to come. Returns how long nine tenths of them took, once they are there. Who does not answer at
-    /// all says nothing of that: where packets are lost because there were too many, those that are sent again come late.
+    /// Takes an answer that was to come. Once nine tenths of them are there, the rest takes up no room any more: what is lost is
+    /// on its way no longer, and must not hold up others until it is sent again.
+    ///
+    /// Returns how long nine tenths of them took, once they are there. Who does not answer at all says nothing of that: where
+    /// packets are lost because there were too many, those that are sent again come late.
     pub(super) fn take(&mut self, silent: bool) -> Option<Duration> {
         self.missing -= 1;
         self.silent += usize::from(silent);
         if !silent {
             self.last = Instant::now();
         }
-        if self.missing == 0 {
+        if self.missing <= self.answers / 10 {
             self.room.give_back();
         }
         let came = self.answers - self.missing - self.silent;
@@ -71,8 +74,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::window::{CHUNK, Window};
 
     const ANSWERS: usize = 100;
 
@@ -89,6 +94,18 @@ mod tests {
         tokio::time::advance(Duration::from_secs(6)).await;
         learnt.extend((0..silent).filter_map(|_| chunk.take(true)));
         assert_eq!(learnt, Vec::from_iter(learnt_ms.map(Duration::from_millis)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_that_are_late_take_up_no_room() {
+        let window = Window::new(CHUNK);
+        let room = async || timeout(Duration::from_millis(1), window.take(CHUNK)).await.is_ok();
+        let mut chunk = Chunk::new(window.take(CHUNK).await, ANSWERS);
+        assert!(!room().await);
+        (0..ANSWERS * 9 / 10 - 1).for_each(|_| drop(chunk.take(false)));
+        assert!(!room().await, "more than a tenth is on its way");
+        chunk.take(false);
+        assert!(room().await);
     }
 
     #[tokio::test(start_paused = true)]
