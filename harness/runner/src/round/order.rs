@@ -6,18 +6,22 @@ use udn_model::cell::VantagePoint;
 
 use super::Planned;
 
+/// How many probes that must not be answered go for each one that must be, as long as there are any: their silence is waited
+/// for while the others are sent. Some are answered in every chunk, or nothing would be learnt of how fast that is.
+const SILENT_FIRST: usize = 3;
+
 /// The probes in an order in which vantage points take turns: no chunk is the burden of one agent.
 ///
 /// Those that may come back to their sender through a service go together, after all others: OVN learns a flow of each of
 /// them that replaces another one, whereupon Open vSwitch looks at all of its flows again (docs/architecture.md).
 pub(super) fn in_turns(probes: Vec<Planned>) -> VecDeque<Planned> {
-    let mut turn: HashMap<(bool, VantagePoint), usize> = HashMap::new();
+    let mut turns: HashMap<(bool, bool, VantagePoint), usize> = HashMap::new();
     let mut ordered: Vec<((bool, usize), Planned)> = probes
         .into_iter()
         .map(|probe| {
-            let back = probe.resolved.may_come_back();
-            let turn = turn.entry((back, probe.resolved.from.clone())).or_default();
-            *turn += 1;
+            let (back, silent) = (probe.resolved.may_come_back(), probe.resolved.wanted.is_negative());
+            let turn = turns.entry((back, silent, probe.resolved.from.clone())).or_default();
+            *turn += if silent { 1 } else { SILENT_FIRST };
             ((back, *turn), probe)
         })
         .collect();
@@ -41,7 +45,7 @@ mod tests {
     use crate::ports::Ports;
     use crate::resolve::Resolved;
 
-    fn probe(cell: usize, from: &str, reach: &[&str]) -> Planned {
+    fn probe(cell: usize, from: &str, reach: &[&str], silent: bool) -> Planned {
         let pod = |name: &str| PodRef::new("blue", name);
         let reach = reach.iter().map(|name| Target::Pod { pod: pod(name), on: AddressOn::Primary });
         let resolved = Resolved {
@@ -53,7 +57,7 @@ mod tests {
             port: Some(80),
             lookup: None,
             over: Over::New,
-            wanted: Wanted::Closed,
+            wanted: if silent { Wanted::Closed } else { Wanted::NoSuchName },
             reach: reach.collect(),
             witnesses: Vec::new(),
         };
@@ -63,13 +67,20 @@ mod tests {
     #[test]
     fn vantage_points_take_turns_and_what_may_come_back_goes_last() {
         let probes = vec![
-            probe(0, "a", &["a", "c"]),
-            probe(1, "a", &["c"]),
-            probe(2, "a", &["c"]),
-            probe(3, "b", &["c"]),
-            probe(4, "b", &["b"]),
+            probe(0, "a", &["a", "c"], true),
+            probe(1, "a", &["c"], true),
+            probe(2, "a", &["c"], true),
+            probe(3, "b", &["c"], true),
+            probe(4, "b", &["b"], true),
         ];
         let order: Vec<usize> = in_turns(probes).iter().map(|probe| probe.cell).collect();
         assert_eq!(order, [1, 3, 2, 0, 4]);
+    }
+
+    #[test]
+    fn silence_is_waited_for_while_others_are_sent() {
+        let probes = (0..10).map(|cell| probe(cell, "a", &["c"], cell >= 5));
+        let order: Vec<usize> = in_turns(probes.collect()).iter().map(|probe| probe.cell).collect();
+        assert_eq!(order, [5, 6, 0, 7, 8, 9, 1, 2, 3, 4]);
     }
 }
