@@ -28,7 +28,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     memory::keep_little();
     // The program is also every process of the lab; those have to begin before there is a second thread.
-    if let Some(code) = udn_lab::internal(std::env::args_os()) {
+    if let Some(code) = udn_lab::internal(std::env::args_os(), memory::give_back) {
         return code;
     }
     let Some(args) = tied::tie(std::env::args_os().collect()) else { return ExitCode::FAILURE };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use udn_lab::{Error, Lab, Options, Progress, default_folder};
 
 fn main() -> ExitCode {
-    if let Some(code) = udn_lab::internal(std::env::args_os()) {
+    if let Some(code) = udn_lab::internal(std::env::args_os(), || ()) {
         return code;
     }
     match run(std::env::args_os().skip(1).collect()) {

@@ -25,7 +25,7 @@ use udn_lab::{Error, Lab, Options, default_folder};
 const MARK: &str = "UDN_LAB_TEST_MARK";
 
 fn main() -> ExitCode {
-    if let Some(code) = udn_lab::internal(std::env::args_os()) {
+    if let Some(code) = udn_lab::internal(std::env::args_os(), || ()) {
         return code;
     }
     let args: Vec<String> = std::env::args().collect();

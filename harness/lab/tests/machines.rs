@@ -17,7 +17,7 @@ use udn_lab_sys::packages;
 use crate::world::World;
 
 fn main() -> ExitCode {
-    if let Some(code) = udn_lab::internal(std::env::args_os()) {
+    if let Some(code) = udn_lab::internal(std::env::args_os(), || ()) {
         return code;
     }
     if std::env::args().nth(1).as_deref() == Some("__start") {

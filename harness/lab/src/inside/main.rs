@@ -3,10 +3,12 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 use udn_lab_machines::Machines;
 use udn_lab_network::Network;
@@ -27,12 +29,15 @@ use crate::control::Left;
 use crate::error::Error;
 use crate::pki::Authority;
 
+/// How often memory is given back.
+const TIDY: Duration = Duration::from_secs(2);
+
 /// Runs the lab until its namespaces end. `listeners`: how many the parent hands over.
-pub(crate) fn main(listeners: usize) -> ExitCode {
+pub(crate) fn main(listeners: usize, tidy: fn()) -> ExitCode {
     let Ok(mut channel) = Channel::of_stdin() else { return ExitCode::FAILURE };
     let filter = EnvFilter::try_from_env("UDN_LAB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let result = runtime().and_then(|runtime| runtime.block_on(run(&mut channel, listeners)));
+    let result = runtime().and_then(|runtime| runtime.block_on(run(&mut channel, listeners, tidy)));
     if let Err(error) = result {
         let _ = channel.send(&Event::Failed { message: error.to_string() });
         return ExitCode::FAILURE;
@@ -61,7 +66,7 @@ impl Steps<'_> {
     }
 }
 
-async fn run(channel: &mut Channel, listeners: usize) -> Result<(), Error> {
+async fn run(channel: &mut Channel, listeners: usize, tidy: fn()) -> Result<(), Error> {
     let since = Instant::now();
     let listeners: Vec<TcpListener> = (0..listeners)
         .map(|_| channel.receive_fd().map(TcpListener::from))
@@ -91,7 +96,10 @@ async fn run(channel: &mut Channel, listeners: usize) -> Result<(), Error> {
     let (at_ms, facts) = (steps.at_ms(), server.kubeconfig()?);
     channel.send(&Event::Ready { at_ms, facts }).map_err(Error::inside("say that it is ready"))?;
     // The end comes from outside, to the whole namespace at once.
-    std::future::pending().await
+    loop {
+        sleep(TIDY).await;
+        let _ = spawn_blocking(tidy).await;
+    }
 }
 
 /// Brings up all that is behind the API server.
