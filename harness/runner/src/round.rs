@@ -168,7 +168,7 @@ impl Round {
     ) -> Finished {
         let Self { number, probes, unresolved, facts, claims, series, book, patience, second_timeout, meanwhile } =
             self;
-        let mut volley = Volley { meanwhile, second_timeout, ..Volley::new(probes, series, patience, ports) };
+        let mut volley = Volley { meanwhile, ..Volley::new(probes, series, (patience, second_timeout), ports) };
         let checks = async {
             let (facts, claims) = tokio::join!(ask_facts(&*world, &declared, facts), ask_claims(&*world, claims));
             facts.into_iter().chain(claims).collect::<Vec<_>>()
@@ -269,7 +269,12 @@ struct Volley {
 }
 
 impl Volley {
-    fn new(probes: Vec<Planned>, series: HashMap<usize, Tally>, patience: Duration, ports: Arc<Ports>) -> Self {
+    fn new(
+        probes: Vec<Planned>,
+        series: HashMap<usize, Tally>,
+        (patience, second_timeout): (Duration, Duration),
+        ports: Arc<Ports>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             waiting: in_turns(probes),
@@ -284,7 +289,7 @@ impl Volley {
             started: now,
             answered: now,
             patience,
-            second_timeout: Duration::ZERO,
+            second_timeout,
             meanwhile: false,
             patient: now + patience,
             deadline: now + GRACE,

@@ -164,7 +164,6 @@ fn uplink_room(tools: &Tools, node: &NodeSite) -> u64 {
     room.split(',').next().unwrap().parse().unwrap()
 }
 
-/// Nice values of a process' threads.
 /// Names of a process' threads, and how nice they are.
 fn nice_of_threads(pid: u32) -> Vec<(String, i32)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap());

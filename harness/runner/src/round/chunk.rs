@@ -52,7 +52,7 @@ impl Chunk {
     }
 }
 
-/// Room that is given back by whoever is first: the last answer or the clock.
+/// Room that is given back by whoever is first: nine tenths of the answers or the clock.
 struct Shared(Arc<Mutex<Option<Room>>>);
 
 impl Shared {

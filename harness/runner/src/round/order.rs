@@ -6,8 +6,8 @@ use udn_model::cell::VantagePoint;
 
 use super::Planned;
 
-/// How many probes that must not be answered go for each one that must be, as long as there are any: their silence is waited
-/// for while the others are sent. Some are answered in every chunk, or nothing would be learnt of how fast that is.
+/// How many probes that must not get through go for each one that must, as long as there are both: their silence is waited for
+/// while the others are sent. Not all of them go first, or nothing would be learnt of how fast answers come.
 const SILENT_FIRST: usize = 3;
 
 /// The probes in an order in which vantage points take turns: no chunk is the burden of one agent.
