@@ -153,6 +153,19 @@ async fn a_lone_timeout_is_asked_for_once_more(#[case] silent: u32, #[case] verd
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_attempt_is_waited_for_longer() {
+    let options = Options::default();
+    let script = move |seen: &Seen<'_>| match healthy(seen) {
+        // Answers come after the first attempt was given up.
+        Reply::Open("blue/b") if seen.shot.timeout == options.open_timeout => Reply::Silence,
+        Reply::Open("blue/b") if seen.shot.timeout != options.second_timeout => Reply::Refused,
+        reply => reply,
+    };
+    let ran = ran(script, plan(matrix(Transport::Tcp))).await;
+    assert_eq!(ran.verdict("way-out"), Verdict::Pass, "{}", ran.reason("way-out"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_peers_fail() {
     let script = |seen: &Seen<'_>| match healthy(seen) {
         Reply::Open("blue/b") => Reply::Open("green/a"),
