@@ -44,3 +44,15 @@ impl Drop for Acting {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_attempt_is_waited_for_longer_than_a_denied_one() {
+        let usual = Options::default();
+        let meanwhile = options(&usual);
+        assert_eq!((meanwhile.open_timeout, meanwhile.second_timeout), (usual.deny_timeout, usual.deny_timeout));
+    }
+}
