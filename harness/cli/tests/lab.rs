@@ -1,7 +1,8 @@
 //! Every scenario on the lab, each a test; and proof that the scenarios can fail.
 //!
 //! [`scenarios`] has the scenarios. The faults break a running lab by
-//! hand, as a person with `ovn-nbctl` and `ovs-ofctl` would, and compare the cells that fail with those that must.
+//! hand, as a person with `ovn-nbctl` and `ovs-ofctl` would, and compare the cells that fail with those that must. They and
+//! whatever else brings up a lab of its own are asked for by `--ignored` or `--include-ignored`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test from end to end
 
@@ -37,21 +38,29 @@ fn main() {
     let lacks = target.lacks();
     if let Some(lacks) = &lacks {
         eprintln!("tests that need the lab are ignored: {lacks}");
+    } else if !(arguments.ignored || arguments.include_ignored || arguments.list) {
+        eprintln!("{OF_THEIR_OWN}");
     }
     let ignored = |trial: Trial| {
         let ignored = lacks.is_some() || trial.has_ignored_flag();
         trial.with_ignored_flag(ignored)
     };
     let mut trials = scenarios::trials(&arguments, &target);
-    let waiting =
-        faults().into_iter().chain(rights::tests()).chain([("runs::two-at-once", two_at_once as beside::Test)]);
-    let of_the_lab = beside::trials(&arguments, waiting.collect()).into_iter().chain(migrations::trials());
-    // They break a lab of their own, whatever the scenarios run on.
-    trials.extend(of_the_lab.map(|trial| trial.with_ignored_flag(target != scenarios::Target::Lab)));
+    let waiting = faults()
+        .into_iter()
+        .chain(rights::tests())
+        .chain([("runs::two-at-once", two_at_once as beside::Test)])
+        .chain(migrations::waiting());
+    let of_their_own = beside::trials(&arguments, waiting.collect()).into_iter().chain(migrations::measuring());
+    trials.extend(of_their_own.map(|trial| trial.with_ignored_flag(true)));
     let trials = trials.into_iter().map(ignored).collect();
     // One after the other: each brings a lab up, and what is measured would be the other one.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
 }
+
+/// Why they are not run unasked.
+const OF_THEIR_OWN: &str = "tests that bring up labs of their own (faults::, rights::, runs::) are ignored, for they take longer \
+     than all others together: cargo test --test lab -- --ignored";
 
 fn faults() -> Vec<(&'static str, beside::Test)> {
     vec![

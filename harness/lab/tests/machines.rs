@@ -30,17 +30,17 @@ fn main() -> ExitCode {
         Trial::test("run_strategies_start_stop_and_restart", strategies),
         Trial::test("killed_at_any_moment_nothing_is_left", killed::killed),
     ];
-    // One after the other: each counts the emulators of this program.
-    libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// Runs `test` in a lab with one namespace whose primary network keeps addresses.
-fn in_a_world(test: impl AsyncFnOnce(&World)) -> Result<(), Failed> {
+/// Runs `test` in a lab with one namespace whose primary network keeps addresses. Other tests' namespaces have other names:
+/// each counts the emulators of its own.
+fn in_a_world(namespace: &'static str, test: impl AsyncFnOnce(&World)) -> Result<(), Failed> {
     fetched();
     let lab = Lab::start(&Options::default(), &|_| {})?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let world = World::new(&lab.kubeconfig()).await;
+        let world = World::new(&lab.kubeconfig(), namespace).await;
         test(&world).await;
     });
     assert_eq!(lab.status()?.problems, Vec::<String>::new());
@@ -54,7 +54,7 @@ fn fetched() {
 }
 
 fn moves() -> Result<(), Failed> {
-    in_a_world(async |world| {
+    in_a_world("moves", async |world| {
         let applied = std::time::Instant::now();
         world.machine("db", "Always").await;
         let first = world.running("db").await;
@@ -123,7 +123,7 @@ fn moves() -> Result<(), Failed> {
 }
 
 fn copies() -> Result<(), Failed> {
-    in_a_world(async |world| {
+    in_a_world("copies", async |world| {
         let mut addresses = std::collections::BTreeSet::new();
         for (name, boot) in [("first", "snapshot"), ("second", "snapshot"), ("third", "kernel")] {
             if name == "second" {
@@ -167,7 +167,7 @@ fn copies() -> Result<(), Failed> {
 }
 
 fn faults() -> Result<(), Failed> {
-    in_a_world(async |world| {
+    in_a_world("faults", async |world| {
         world.machine("db", "Always").await;
         let before = world.running("db").await;
         let hello = world.console("db").await.hello(Duration::from_secs(60)).await;
@@ -208,7 +208,7 @@ fn faults() -> Result<(), Failed> {
 }
 
 fn strategies() -> Result<(), Failed> {
-    in_a_world(async |world| {
+    in_a_world("strategies", async |world| {
         world.machine("db", "Halted").await;
         world.until("db", "Stopped", |machine| machine["status"]["printableStatus"] == "Stopped").await;
         world.act("db", "start").await.unwrap();

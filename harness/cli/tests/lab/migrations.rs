@@ -16,7 +16,7 @@ use udn_model::flow::FlowPromise;
 use udn_model::words::{Family, Placement};
 use udn_model::world::{PodRef, ServiceRef};
 
-use crate::{Effect, Lab, agree, program, report, verdicts, verdicts_of};
+use crate::{Effect, Lab, agree, beside, program, report, verdicts, verdicts_of};
 
 /// The node that the VM comes to.
 const TARGET: &str = "ovn-worker2";
@@ -27,14 +27,19 @@ const BULK: &str = "vm::throughput::there::";
 /// New connections, the guest's inside and what was announced, after it.
 const SETTLED: &str = "vm::migration::there-settled::";
 
-pub(crate) fn trials() -> Vec<Trial> {
+/// What finds a connection broken for good, or nothing but a line missing.
+pub(crate) fn waiting() -> Vec<(&'static str, beside::Test)> {
     vec![
-        Trial::test("faults::migration-not-handed-over", not_handed_over),
-        Trial::test("faults::migration-to-a-wrong-bridge", to_a_wrong_bridge),
-        Trial::test("faults::migration-not-announced", not_announced),
-        Trial::test("faults::migration-without-gateway-announcements", without_gateway_announcements),
-        Trial::test("faults::migration-under-reset-and-blackout", under_reset_and_blackout),
+        ("faults::migration-not-handed-over", not_handed_over),
+        ("faults::migration-to-a-wrong-bridge", to_a_wrong_bridge),
+        ("faults::migration-not-announced", not_announced),
+        ("faults::migration-without-gateway-announcements", without_gateway_announcements),
     ]
+}
+
+/// What measures how long one is out, and is alone then.
+pub(crate) fn measuring() -> Vec<Trial> {
+    vec![Trial::test("faults::migration-under-reset-and-blackout", under_reset_and_blackout)]
 }
 
 /// The target's port stays disabled.

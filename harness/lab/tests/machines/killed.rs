@@ -18,7 +18,7 @@ pub(crate) fn role() -> ExitCode {
     let lab = Lab::start(&Options::default(), &|_| {}).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let world = World::new(&lab.kubeconfig()).await;
+        let world = World::new(&lab.kubeconfig(), "killed").await;
         world.machine("db", "Always").await;
         world.running("db").await;
         println!("running");

@@ -17,7 +17,6 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 
 use crate::guest::Console;
 
-const NAMESPACE: &str = "red";
 const GUEST: &str = "udn-conformance.local/guest:latest";
 /// A guest boots in three seconds on an idle host; the first one of all waits for packages.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -25,17 +24,18 @@ const DEADLINE: Duration = Duration::from_secs(240);
 /// The namespace.
 pub(crate) struct World {
     client: Client,
+    namespace: &'static str,
 }
 
 impl World {
-    pub(crate) async fn new(kubeconfig: &Path) -> Self {
+    pub(crate) async fn new(kubeconfig: &Path, namespace: &'static str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         config.proxy_url = None;
-        let world = Self { client: Client::try_from(config).unwrap() };
+        let world = Self { client: Client::try_from(config).unwrap(), namespace };
         let namespace: Namespace = serde_json::from_value(json!({
-            "metadata": {"name": NAMESPACE, "labels": {"k8s.ovn.org/primary-user-defined-network": ""}},
+            "metadata": {"name": namespace, "labels": {"k8s.ovn.org/primary-user-defined-network": ""}},
         }))
         .unwrap();
         Api::all(world.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
@@ -48,7 +48,7 @@ impl World {
 
     fn api(&self, group: &str, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        Api::namespaced_with(self.client.clone(), NAMESPACE, &resource)
+        Api::namespaced_with(self.client.clone(), self.namespace, &resource)
     }
 
     fn machines(&self) -> Api<DynamicObject> {
@@ -131,7 +131,7 @@ impl World {
 
     /// Whether an event of this reason is about the instance, or soon will be.
     pub(crate) async fn is_told(&self, name: &str, reason: &str) -> bool {
-        let events = Api::<Event>::namespaced(self.client.clone(), NAMESPACE);
+        let events = Api::<Event>::namespaced(self.client.clone(), self.namespace);
         let about = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
         for _ in 0..20 {
             if !events.list(&about).await.unwrap().items.is_empty() {
@@ -143,7 +143,7 @@ impl World {
     }
 
     pub(crate) async fn console(&self, name: &str) -> Console {
-        Console::open(&self.client, NAMESPACE, name).await
+        Console::open(&self.client, self.namespace, name).await
     }
 
     pub(crate) async fn migrate(&self, name: &str, machine: &str, annotations: Value) {
@@ -184,8 +184,8 @@ impl World {
     /// Deletes the namespace with all that is in it.
     pub(crate) async fn delete_namespace(&self) {
         let namespaces = Api::<Namespace>::all(self.client.clone());
-        namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
-        let gone = await_condition(namespaces, NAMESPACE, |object: Option<&Namespace>| object.is_none());
+        namespaces.delete(self.namespace, &DeleteParams::default()).await.unwrap();
+        let gone = await_condition(namespaces, self.namespace, |object: Option<&Namespace>| object.is_none());
         tokio::time::timeout(DEADLINE, gone).await.expect("the namespace stays").unwrap();
     }
 
@@ -206,7 +206,7 @@ impl World {
     }
 
     async fn put(&self, plural: &str, name: &str, action: &str) -> Result<(), String> {
-        let path = format!("/apis/subresources.kubevirt.io/v1/namespaces/{NAMESPACE}/{plural}/{name}/{action}");
+        let path = format!("/apis/subresources.kubevirt.io/v1/namespaces/{}/{plural}/{name}/{action}", self.namespace);
         let answer = self.client.send(http::Request::put(path).body(Body::empty()).unwrap()).await.unwrap();
         let status = answer.status();
         let said = answer.into_body().collect_bytes().await.unwrap();
@@ -227,7 +227,7 @@ impl World {
             "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "9999"]}],
         }});
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let pods = Api::<Pod>::namespaced(self.client.clone(), NAMESPACE);
+        let pods = Api::<Pod>::namespaced(self.client.clone(), self.namespace);
         pods.create(&PostParams::default(), &pod).await.unwrap();
         let running = await_condition(pods.clone(), "client", kube::runtime::conditions::is_pod_running());
         tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap();
@@ -241,11 +241,11 @@ impl World {
         connection
     }
 
-    /// Waits until this program's labs run so many emulators: one that was told to end does so a moment after its object says.
+    /// Waits until so many emulators of this namespace's guests run below this program: one that was told to end does so a moment after its object says.
     pub(crate) async fn emulators(&self, wanted: usize) {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            let found = crate::killed::emulators(&format!("{NAMESPACE}_"));
+            let found = crate::killed::emulators(&format!("{}_", self.namespace));
             if found == wanted {
                 return;
             }

@@ -21,14 +21,17 @@ const NAD: &str = "NetworkAttachmentDefinition";
 const NODES: [&str; 3] = ["ovn-control-plane", "ovn-worker", "ovn-worker2"];
 const HOST_PORT: u16 = 9999;
 
-pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
+/// What needs nothing of each other.
+pub(crate) const PARTS: [&str; 3] = ["networks", "policies", "vms"];
+
+pub(crate) async fn run(site: Arc<Site>, part: &str) -> Result<()> {
     let cluster = Cluster::start(site.clone()).await?;
     listen(&site.external, "external", 8080)?;
     for node in &site.nodes {
         listen(&node.netns, &node.name, HOST_PORT)?;
     }
     listen(&site.nodes[0].netns, "api-server", 6443)?;
-    if std::env::var("UDN_PACKETS_ONLY").is_ok_and(|only| only == "vms") {
+    if part == "vms" {
         return vms::run(&cluster, &site).await.context("virtual machines");
     }
     networks(&cluster).await?;
@@ -53,6 +56,9 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
             ("plain", "p2", NODES[2]),
         ])
         .await?;
+    if part == "policies" {
+        return policies::run(&cluster, &site, &pods).await.context("policies");
+    }
     let started = Instant::now();
     cluster.pod("plain", "alone", NODES[1], json!({})).await?;
     println!("one more pod in {} ms", started.elapsed().as_millis());
@@ -71,8 +77,6 @@ pub(crate) async fn run(site: Arc<Site>) -> Result<()> {
         lifecycle(&cluster, &pods).await.context("life cycle"),
         recreate(&cluster).await.context("recreate"),
         nothing_circulates(&site).await.context("frames that were flooded"),
-        policies::run(&cluster, &site, &pods).await.context("policies"),
-        vms::run(&cluster, &site).await.context("virtual machines"),
     ] {
         match result {
             Ok(()) => {}

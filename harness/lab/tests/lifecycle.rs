@@ -1,7 +1,7 @@
 //! Whole labs: two at once, in the background, killed at any moment, behind an API server that was there before.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // tests, though not of the usual harness
 
-#[path = "lab/joins.rs"]
+#[path = "lifecycle/joins.rs"]
 mod joins;
 
 use std::collections::BTreeSet;
